@@ -1,0 +1,2 @@
+drop table pgtasks.replies;
+drop table pgtasks.commands;

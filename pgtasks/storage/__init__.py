@@ -1,0 +1,1 @@
+"""The only floor that knows PostgreSQL: statements, and the runners that execute them."""

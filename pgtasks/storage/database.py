@@ -1,0 +1,403 @@
+"""Runs queries from threads, processes and greenlets, on a few connections of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import psycopg
+
+from pgtasks.storage.connections import Endpoint, Session, forget_inherited, is_idle
+from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
+from pgtasks.storage.query import Query, Row, in_schema
+
+__all__ = ["Database", "compiled", "full_jitter"]
+
+T = TypeVar("T")
+
+# Connections that nobody missed for this long, or that are this old, are closed when
+# another one comes back: a burst of threads shall not cost the server for ever, and the
+# memory that a backend gathers for its plans is given back once an hour.
+MAX_IDLE = 300.0
+MAX_AGE = 3600.0
+# How long to wait for one of them when all are in use, and to try again with `retry`.
+PATIENCE = 30.0
+
+
+class Database:
+    """One PostgreSQL database as pgtasks uses it.
+
+    Nothing is opened before the first query, and there is no thread. A process that
+    was forked begins with connections of its own.
+
+    Args:
+        url: ``postgresql://…``, also in SQLAlchemy's spelling, or a libpq DSN.
+        schema: Where the tables are.
+        pool_size: At most this many connections at a time in one process.
+        application_name: Shown in ``pg_stat_activity``.
+        statement_timeout: Seconds after which the server gives up on a statement.
+        lock_timeout: Seconds that a statement waits for one lock.
+        direct_url: The server behind a pooler, for what a pooler cannot do: LISTEN and
+            migrations. Without it the ``url`` is used.
+        pooled: Whether PgBouncer or its like stands between; found out if None.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "pgtasks",
+        pool_size: int = 10,
+        application_name: str = "pgtasks",
+        statement_timeout: float = 30.0,
+        lock_timeout: float = 3.0,
+        direct_url: str | None = None,
+        pooled: bool | None = None,
+    ) -> None:
+        self.url = url
+        self.schema = schema
+        self.pool_size = pool_size
+
+        def endpoint(url: str, pooled: bool | None) -> Endpoint:
+            return Endpoint(
+                url,
+                schema=schema,
+                application_name=application_name,
+                statement_timeout=statement_timeout,
+                lock_timeout=lock_timeout,
+                pooled=pooled,
+            )
+
+        self.endpoint = endpoint(url, pooled)
+        self.direct = self.endpoint if direct_url is None else endpoint(direct_url, None)
+        self._pool = _Pool(self.endpoint, pool_size)
+        _databases.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.endpoint.address} schema={self.schema}>"
+
+    def run(
+        self, query: Query[T], *, timeout: float | None = None, retry: bool = False
+    ) -> T:
+        """Run ``query`` and return what it reads.
+
+        Args:
+            query: A value from one of the storage modules.
+            timeout: Seconds for everything; None is the database's
+                ``statement_timeout``, and 30 s of tries with ``retry``. Giving one costs
+                a second statement in the same round trip.
+            retry: The statement may be sent again although it may have run: it asks
+                only, or it carries its own proof against running twice.
+
+        Raises:
+            StorageError: The subclass says what to do about it.
+        """
+        statement, names = compiled(query.statement, self.schema)
+        given = query.params
+        params = [given[name] for name in names]
+        if retry:
+            rows = self._persist(statement, params, timeout)
+        else:
+            rows = self._run(statement, params, timeout)
+        return query.read(rows)
+
+    @contextmanager
+    def connection(self, settings: Mapping[str, str] | None = None) -> Iterator[Session]:
+        """Lend a connection of one's own, in autocommit, closed afterwards.
+
+        For what needs a session (LISTEN) or a transaction (migrations). It leads to
+        ``direct_url`` where there is one.
+
+        Args:
+            settings: Server settings for this session, over the usual ones.
+        """
+        session = self.direct.connect(settings)
+        try:
+            yield session
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            raise classify(error, self.direct.address) from error
+        finally:
+            session.close()
+
+    @property
+    def behind_pooler(self) -> bool:
+        """Whether PgBouncer or its like stands between; connects to find out."""
+        if self.endpoint.pooled is None:
+            pool = self._own_pool()
+            pool.give_back(pool.take(None))
+        return bool(self.endpoint.pooled)
+
+    def close(self) -> None:
+        """Close the connections; one that is at work, when it is done.
+
+        The next query opens new ones.
+        """
+        pool, self._pool = self._pool, _Pool(self.endpoint, self.pool_size)
+        pool.close()
+
+    def _persist(
+        self, statement: bytes, params: list[Any], timeout: float | None
+    ) -> list[Row]:
+        begun = time.monotonic()
+        limit = PATIENCE if timeout is None else timeout
+        pauses = full_jitter()
+        attempts = 0
+        while True:
+            attempts += 1
+            spent = time.monotonic() - begun
+            remaining = None if timeout is None else max(0.001, limit - spent)
+            try:
+                return self._run(statement, params, remaining)
+            except (StorageUnavailable, StorageBusy) as error:
+                pause = next(pauses)
+                spent = time.monotonic() - begun
+                if spent + pause >= limit:
+                    raise error.after(attempts, spent)
+            time.sleep(pause)
+
+    def _run(self, statement: bytes, params: list[Any], timeout: float | None) -> list[Row]:
+        try:
+            return self._once(statement, params, timeout)
+        except StorageUnavailable as error:
+            # Not at connect: that is an outage, which only the caller can wait out.
+            if not error.not_run or error.sqlstate is None:
+                raise
+        # It certainly did nothing, and what stood in its way (a plan older than the last
+        # migration, a standby that was the primary) is common to all the connections kept.
+        self._own_pool().renew()
+        return self._once(statement, params, timeout)
+
+    def _once(
+        self, statement: bytes, params: list[Any], timeout: float | None
+    ) -> list[Row]:
+        pool = self._own_pool()
+        session = pool.take(timeout)
+        try:
+            if timeout is None and not self.endpoint.pooled:
+                rows = _fetch(session, statement, params)
+            else:
+                local = self.endpoint.local_settings(timeout)
+                rows = _fetch_under(local, session, statement, params)
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            found = classify(error, self.endpoint.address)
+            if found.sqlstate in FOREIGN_STATEMENT:
+                # A pooler after all, one that passes the server's pid on.
+                self.endpoint.pooled = True
+                self.close()
+            if isinstance(found, StorageUnavailable) or not is_idle(session):
+                session.close()
+            pool.give_back(session)
+            raise found from error
+        except BaseException:
+            # A time limit or a gevent.Timeout struck in the middle: what the server
+            # still answers must not become the answer to the next question.
+            if not is_idle(session):
+                session.close()
+            pool.give_back(session)
+            raise
+        pool.give_back(session)
+        return rows
+
+    def _own_pool(self) -> _Pool:
+        # The hook below does this in time; but uWSGI forks without running hooks.
+        if self._pool.pid != os.getpid():
+            forget_inherited()
+            self._pool = _Pool(self.endpoint, self.pool_size)
+        return self._pool
+
+
+FOREIGN_STATEMENT = ("26000", "42P05")
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    # A lock of the parent's may have been held when it forked: new pools, new locks.
+    for database in list(_databases):
+        database._pool = _Pool(database.endpoint, database.pool_size)
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
+def _fetch(session: Session, statement: bytes, params: list[Any]) -> list[Row]:
+    cursor: psycopg.RawCursor[Row] = psycopg.RawCursor(session)
+    cursor.execute(statement, params)
+    result = cursor.pgresult
+    return cursor.fetchall() if result is not None and result.nfields else []
+
+
+SET_LOCAL = b"""
+    select count(set_config(name, value, true))
+    from unnest($1::text[], $2::text[]) as setting (name, value)
+"""
+
+
+def _fetch_under(
+    local: Mapping[str, str], session: Session, statement: bytes, params: list[Any]
+) -> list[Row]:
+    cursor: psycopg.RawCursor[Row] = psycopg.RawCursor(session)
+    # A pipeline is one transaction and one round trip: the settings end with it and
+    # cannot leak to the next client of a pooled server.
+    with session.pipeline():
+        psycopg.RawCursor(session).execute(SET_LOCAL, [list(local), list(local.values())])
+        cursor.execute(statement, params)
+    result = cursor.pgresult
+    return cursor.fetchall() if result is not None and result.nfields else []
+
+
+_NAMED = re.compile(r"%(?:\((\w+)\)s|(%)|)")
+
+
+@lru_cache(maxsize=1024)
+def compiled(statement: str, schema: str) -> tuple[bytes, tuple[str, ...]]:
+    """A statement as the server reads it, ``$1`` for ``%(name)s``, and the names in order.
+
+    psycopg can do this itself, but does not remember it for statements of more than
+    4096 bytes, which our longest are: 11 µs a call.
+    """
+    names: list[str] = []
+
+    def numbered(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            if match[2] is None:
+                where = statement[match.start() : match.start() + 20]
+                raise ValueError(f"A single % at {where!r}: write %(name)s or %%.")
+            return "%"
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    text = _NAMED.sub(numbered, in_schema(statement, schema))
+    return text.encode(), tuple(names)
+
+
+def full_jitter(first: float = 0.1, most: float = 5.0) -> Iterator[float]:
+    """Pauses between tries: anything from nothing to a bound that doubles.
+
+    Those who were refused together must not come back together.
+    """
+    bound = first
+    while True:
+        yield random.uniform(0, bound)
+        bound = min(most, bound * 2)
+
+
+class _Pool:
+    """The connections of one process: last in, first out, opened when none is idle.
+
+    Taking and giving back an idle one needs no lock (a list's pop and append are
+    atomic), so that a signal handler may call ``delay()`` in the middle of another.
+    """
+
+    def __init__(self, endpoint: Endpoint, size: int) -> None:
+        self.pid = os.getpid()
+        self._endpoint = endpoint
+        self._size = size
+        self._idle: list[Session] = []
+        self._freed = threading.Condition(threading.Lock())
+        self._waiting = 0
+        self._opening = 0
+        # Weak, so that a connection lost to an exception between two lines (time limits
+        # are raised anywhere) is not counted for ever.
+        self._open: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._closed = False
+
+    def take(self, timeout: float | None) -> Session:
+        deadline: float | None = None
+        while True:
+            try:
+                session = self._idle.pop()
+            except IndexError:
+                if deadline is None:
+                    patience = PATIENCE if timeout is None else timeout
+                    deadline = time.monotonic() + patience
+                if self._reserve(deadline):
+                    return self._connect(timeout)
+            else:
+                if session.line.is_alive():
+                    return session
+                session.close()
+                self.give_back(session)
+
+    def give_back(self, session: Session) -> None:
+        line = session.line
+        line.used = now = time.monotonic()
+        if self._closed or now - line.opened > MAX_AGE:
+            session.close()
+        if session.closed:
+            with self._freed:
+                self._open.discard(session)
+        else:
+            self._idle.append(session)
+            oldest = next(iter(self._idle), session)
+            if now - oldest.line.used > MAX_IDLE:
+                self._close_stale()
+        if self._waiting:
+            with self._freed:
+                self._freed.notify()
+
+    def renew(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._close_stale()
+
+    def close(self) -> None:
+        """Close every connection: idle ones now, the others when they are given back."""
+        self._closed = True
+        self.renew()
+
+    def _close_stale(self) -> None:
+        try:
+            session = self._idle.pop(0)
+        except IndexError:  # another thread was faster
+            return
+        session.close()
+        with self._freed:
+            self._open.discard(session)
+
+    def _reserve(self, deadline: float) -> bool:
+        """True: there is room for one more, and it is ours. False: one may be idle now."""
+        with self._freed:
+            # Counted before looking: who gives back appends first and then reads this.
+            self._waiting += 1
+            try:
+                while not self._idle:
+                    if len(self._open) + self._opening < self._size:
+                        self._opening += 1
+                        return True
+                    remaining = deadline - time.monotonic()
+                    if remaining <= 0:
+                        raise StorageBusy(
+                            f"All {self._size} connections of this process to PostgreSQL "
+                            f"at {self._endpoint.address} are in use. Raise "
+                            f"'broker_pool_limit', or run fewer threads.",
+                            not_run=True,
+                        )
+                    # In slices, as nobody announces a connection that was lost.
+                    self._freed.wait(min(remaining, 0.5))
+                return False
+            finally:
+                self._waiting -= 1
+
+    def _connect(self, timeout: float | None) -> Session:
+        session = None
+        try:
+            session = self._endpoint.connect(timeout=timeout)
+            session.prepare_threshold = None if self._endpoint.pooled else 0
+            return session
+        finally:
+            with self._freed:
+                self._opening -= 1
+                if session is None:
+                    self._freed.notify()
+                else:
+                    self._open.add(session)

@@ -1,0 +1,290 @@
+"""Jobs as rows: inserted by the client, fetched and acked by the worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from pgtasks.job import Job, NewJob, Outcome
+from pgtasks.storage.query import Query, Row, load
+
+__all__ = [
+    "LOWEST",
+    "Claimed",
+    "Inserted",
+    "Mark",
+    "QueueCount",
+    "Settlement",
+    "Staged",
+    "ack",
+    "count",
+    "fetch",
+    "insert",
+    "progress",
+    "prune",
+    "purge",
+    "recover",
+    "salvage",
+    "settle",
+    "settled",
+    "stage",
+]
+
+SQL = load("jobs.sql")
+
+FINAL_STATES = frozenset({"completed", "discarded", "cancelled"})
+
+
+class Inserted(NamedTuple):
+    """The answer to one `NewJob`: its row, or that its id or unique key was taken."""
+
+    id: int | None
+    task_id: str
+    conflict: bool
+
+
+class Mark(NamedTuple):
+    """A place in a queue's order: priority, due time as text, id."""
+
+    priority: int
+    scheduled_at: str
+    id: int
+
+
+LOWEST = Mark(-32768, "-infinity", -9223372036854775808)
+"""The mark before every job."""
+
+
+class Claimed(NamedTuple):
+    """What a claim brought: the jobs, most urgent first, and the last mark of each queue."""
+
+    jobs: list[Job]
+    marks: dict[str, Mark]
+
+
+class Staged(NamedTuple):
+    """What became due, by queue, and the seconds until something else does."""
+
+    queues: dict[str, int]
+    wait: float | None
+
+
+class QueueCount(NamedTuple):
+    """How many jobs of one queue are in one state, and how overdue the oldest is."""
+
+    queue: str
+    state: str
+    jobs: int
+    age: float
+
+
+def insert(
+    jobs: Sequence[NewJob], *, again: bool = False, wake: str = "coalesced"
+) -> Query[list[Inserted]]:
+    """Insert ``jobs`` in the order given.
+
+    Args:
+        jobs: What to insert. An id that an unfinished job already has, and a unique
+            key that is taken, make a conflict, not an error.
+        again: This is a second try after a lost answer: ids that are over count as
+            inserted by the first.
+        wake: ``coalesced`` notifies sleeping workers, one transaction at a time;
+            ``always`` is for a caller's own transaction, which may stay open and
+            must not keep others from notifying; ``never`` leaves it to polling.
+    """
+    params = {
+        "jobs": json.dumps([job.document() for job in jobs]),
+        "again": again,
+        "wake": wake,
+    }
+    ids = [job.task_id for job in jobs]
+
+    def read(rows: Sequence[Row]) -> list[Inserted]:
+        rows_by_id = {task_id: id for id, task_id in rows if id is not None}
+        return [
+            Inserted(rows_by_id.get(task_id), task_id, task_id not in rows_by_id)
+            for task_id in ids
+        ]
+
+    return Query(SQL["insert"], params, read)
+
+
+def fetch(
+    marks: dict[str, Mark],
+    *,
+    demand: int,
+    worker: str,
+    token: str,
+    rerunnable: Sequence[str] = (),
+    max_size: int = 2**30,
+) -> Query[Claimed]:
+    """Claim up to ``demand`` runnable jobs for ``worker``, most urgent first.
+
+    Args:
+        marks: The queues to claim from, each with the mark to begin behind.
+        demand: How many at most.
+        worker: Id of the claiming worker; one that was declared dead gets nothing.
+        token: Random, new for each call: the fence of everything that it claims (R3).
+        rerunnable: Names of the tasks that may run again after a crash.
+        max_size: Arguments of more bytes than this are left in the table.
+    """
+    params = {
+        "queues": list(marks),
+        "priorities": [mark.priority for mark in marks.values()],
+        "dues": [mark.scheduled_at for mark in marks.values()],
+        "ids": [mark.id for mark in marks.values()],
+        "demand": demand,
+        "worker": worker,
+        "token": token,
+        "rerunnable": list(rerunnable),
+        "max_size": max_size,
+    }
+    return Query(SQL["fetch"], params, _most_urgent_first)
+
+
+def recover(*, worker: str, token: str, max_size: int = 2**30) -> Query[Claimed]:
+    """The jobs of a claim whose answer was lost with its connection (R6)."""
+    params = {"worker": worker, "token": token, "max_size": max_size}
+    return Query(SQL["recover"], params, _most_urgent_first)
+
+
+_DUE = len(Job._fields)
+
+
+def _most_urgent_first(rows: Sequence[Row]) -> Claimed:
+    # RETURNING promises no order, whatever the CTE sorted by. Columns 4, 16 and 0
+    # are priority, due time and id.
+    rows = sorted(rows, key=itemgetter(4, 16, 0))
+    marks = {row[3]: Mark(row[4], row[_DUE], row[0]) for row in rows}
+    return Claimed([Job._make(row[:_DUE]) for row in rows], marks)
+
+
+class Settlement(NamedTuple):
+    """An `Outcome` as it goes into the acknowledgement, encoded where the job ran.
+
+    The child process writes the JSON; the parent only joins texts, which keeps the
+    one process that serves all children at a few microseconds a job.
+    """
+
+    id: int
+    task_id: str
+    claim_token: str
+    state: str
+    runtime: float
+    abandoned: bool
+    document: str
+    follow_ups: list[str]
+
+
+def settle(outcome: Outcome, task_id: str) -> Settlement:
+    """Encode what became of the job with this ``task_id``."""
+    document: dict[str, Any] = {
+        "id": outcome.id,
+        "claim_token": outcome.claim_token,
+        "state": outcome.state,
+        "retried": int(outcome.retried),
+        "give_back": int(outcome.give_back),
+        "crashed": int(outcome.crashed),
+        "abandoned": outcome.abandoned,
+    }
+    for name in _OPTIONAL:
+        value = getattr(outcome, name)
+        if value is not None:
+            document[name] = value
+    if outcome.result_body is not None:
+        document["result_body"] = "\\x" + outcome.result_body.hex()
+    if outcome.body is not None:
+        document["body"] = "\\x" + outcome.body.hex()
+    if outcome.error is not None:
+        document["kind"], document["message"], document["error_traceback"] = outcome.error
+    return Settlement(
+        outcome.id,
+        task_id,
+        outcome.claim_token,
+        outcome.state,
+        outcome.runtime,
+        outcome.abandoned,
+        json.dumps(document),
+        [
+            json.dumps({"follows": outcome.id, **job.document()})
+            for job in outcome.follow_ups
+        ],
+    )
+
+
+_OPTIONAL = (
+    "status", "result", "result_content_type", "traceback", "children",
+    "delay", "eta", "queue", "priority", "args", "kwargs", "headers", "embed",
+)  # fmt: skip
+
+
+def ack(settlements: Sequence[Settlement]) -> Query[set[int]]:
+    """Settle jobs, whatever became of them; the answer holds those that were ours to settle."""
+    follow_ups = [each for settlement in settlements for each in settlement.follow_ups]
+    params = {
+        "outcomes": f"[{','.join([each.document for each in settlements])}]",
+        "follow_ups": f"[{','.join(follow_ups)}]",
+    }
+    return Query(SQL["ack"], params, _ids)
+
+
+def _ids(rows: Sequence[Row]) -> set[int]:
+    return {row[0] for row in rows if row[0] is not None}
+
+
+def settled(refused: Sequence[Settlement]) -> Query[set[int]]:
+    """Which of the refused settlements had in truth been written by a lost call (R9)."""
+    params = {
+        "task_ids": [each.task_id for each in refused],
+        "tokens": sorted({each.claim_token for each in refused}),
+    }
+    return Query(SQL["settled"], params, _ids)
+
+
+def salvage(settlement: Settlement) -> Query[bool]:
+    """Replace the verdict on a job that was given up by what really became of it (R10)."""
+    document = json.loads(settlement.document)
+    params = {
+        "task_id": settlement.task_id,
+        "token": settlement.claim_token,
+        "state": settlement.state,
+        "result_body": document.get("result_body"),
+        **{
+            name: document.get(name)
+            for name in ("status", "result", "result_content_type", "traceback", "children")
+        },
+    }
+    return Query(SQL["salvage"], params, bool)
+
+
+def stage(*, worker: str, limit: int = 1000) -> Query[Staged]:
+    """Make due jobs available; other workers that sleep on their queues are woken."""
+
+    def read(rows: Sequence[Row]) -> Staged:
+        queues = {queue: staged for queue, _, staged, _ in rows if queue is not None}
+        waits = [wait for queue, wait, _, _ in rows if queue is None]
+        return Staged(queues, waits[0] if waits else None)
+
+    return Query(SQL["stage"], {"worker": worker, "limit": limit}, read)
+
+
+def progress(task_id: str, state: str, meta: str | None) -> Query[bool]:
+    """Show a state of the task's own while it runs (``update_state``)."""
+    return Query(SQL["progress"], {"task_id": task_id, "state": state, "meta": meta}, bool)
+
+
+def purge(queues: Sequence[str], *, limit: int = 1000) -> Query[int]:
+    """Delete up to ``limit`` waiting jobs of ``queues``; the answer is how many."""
+    return Query(SQL["purge"], {"queues": list(queues), "limit": limit}, len)
+
+
+def prune(age: float, *, limit: int = 1000) -> Query[int]:
+    """Delete up to ``limit`` jobs that ended more than ``age`` seconds ago."""
+    return Query(SQL["prune"], {"age": age, "limit": limit}, len)
+
+
+def count() -> Query[list[QueueCount]]:
+    """How many unfinished jobs there are, by queue and state."""
+    return Query(SQL["count"], {}, lambda rows: [QueueCount(*row) for row in rows])

@@ -1,0 +1,98 @@
+-- name: send
+-- Commands and replies that nobody wants any more go as new ones come, so the tables
+-- stay a few rows long without a janitor. The answer names the workers that are alive
+-- and addressed: with the replies of all of them there is nothing left to wait for.
+with expired as materialized (
+    select id
+    from pgtasks.commands
+    where expires_at < clock_timestamp()
+    order by id
+    limit 1000
+    for update skip locked
+),
+forgotten as (
+    delete from pgtasks.commands as command
+    using expired
+    where command.id = expired.id
+),
+sent as (
+    insert into pgtasks.commands (command, arguments, destination, reply_to, sender, expires_at)
+    values (
+        %(command)s::text, %(arguments)s::text, %(destination)s::text[], %(reply_to)s::uuid,
+        %(sender)s::text, clock_timestamp() + make_interval(secs => %(lifetime)s::float8)
+    )
+    returning id
+)
+select pg_notify('pgtasks.control', '')::text,
+       array(select worker.id::text
+             from pgtasks.workers as worker
+             where worker.dead_at is null and worker.stopped_at is null
+               and worker.expires_at > clock_timestamp()
+               and (%(destination)s::text[] is null or worker.name = any(%(destination)s::text[])))
+from sent
+
+-- name: names
+select name
+from pgtasks.workers
+where dead_at is null and stopped_at is null and expires_at > clock_timestamp()
+order by name
+
+-- name: began
+select started_at::text from pgtasks.workers where id = %(worker)s::uuid
+
+-- name: hear
+-- `since` is the worker's own start: what others were told before is not meant for it,
+-- a shutdown least of all. `mark` and `answered` keep it from doing anything twice.
+select id, command, arguments, reply_to::text, sender
+from pgtasks.commands
+where id > %(mark)s::bigint
+  and id <> all(%(answered)s::bigint[])
+  and inserted_at >= %(since)s::timestamptz
+  and expires_at > clock_timestamp()
+  and (destination is null or %(name)s::text = any(destination))
+order by id
+limit 100
+
+-- name: answer
+with answered as (
+    insert into pgtasks.replies (reply_to, worker, name, reply, expires_at)
+    values (
+        %(reply_to)s::uuid, %(worker)s::uuid, %(name)s::text, %(reply)s::text,
+        clock_timestamp() + make_interval(secs => %(lifetime)s::float8)
+    )
+    returning reply_to
+)
+select pg_notify('pgtasks.replies', reply_to::text)::text from answered
+
+-- name: collect
+select id, worker::text, name, reply
+from pgtasks.replies
+where reply_to = %(reply_to)s::uuid and id <> all(%(known)s::bigint[])
+order by id
+
+-- name: discard
+-- The replies that have been read, and those that nobody came for.
+with unwanted as materialized (
+    select id
+    from pgtasks.replies
+    where reply_to = %(reply_to)s::uuid or expires_at < clock_timestamp()
+    order by id
+    limit 1000
+    for update skip locked
+)
+delete from pgtasks.replies as reply
+using unwanted
+where reply.id = unwanted.id
+returning reply.id
+
+-- name: scheduled
+-- The next jobs that are not due yet, of the queues of one worker. Those that are far
+-- in the future are counted in pgtasks.all_jobs, not listed here.
+select task_id, task, priority, args, kwargs, queue, retries,
+       extract(epoch from scheduled_at)::float8
+from pgtasks.jobs
+where state in ('scheduled', 'retryable')
+  and scheduled_at between clock_timestamp() and '9999-12-31'
+  and queue = any(%(queues)s::text[])
+order by scheduled_at
+limit %(limit)s

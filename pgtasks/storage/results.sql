@@ -1,0 +1,61 @@
+-- name: read
+-- An unfinished job goes first: the same id may have been sent again after its end.
+select id, task_id, task, state::text, custom_state, custom_meta, null::bytea, null::text,
+       null::text, null::text, args, kwargs, body, content_type, content_encoding, queue,
+       retries, worker::text, group_id, parent_id, root_id, ignore_result,
+       extract(epoch from inserted_at)::float8, extract(epoch from attempted_at)::float8,
+       null::float8, errors::text, headers
+from pgtasks.jobs
+where task_id = any(%(task_ids)s::text[])
+union all
+select id, task_id, task, state::text, status, result, result_body, result_content_type,
+       traceback, children, args, kwargs, body, content_type, content_encoding, queue,
+       retries, worker::text, group_id, parent_id, root_id, ignore_result,
+       extract(epoch from inserted_at)::float8, extract(epoch from attempted_at)::float8,
+       extract(epoch from finished_at)::float8, errors::text, headers
+from pgtasks.finished_jobs
+where task_id = any(%(task_ids)s::text[])
+
+-- name: await
+-- From now on the end of these jobs sends a notification. Locked in order, for the
+-- acknowledgements of many jobs lock in that order too (R8).
+with unawaited as materialized (
+    select id
+    from pgtasks.jobs
+    where task_id = any(%(task_ids)s::text[]) and not awaited
+    order by id
+    for update
+)
+update pgtasks.jobs as job
+set awaited = true
+from unawaited
+where job.id = unawaited.id
+returning job.task_id
+
+-- name: forget
+-- The row stays for those who read the history; its result goes.
+update pgtasks.finished_jobs
+set result = null, result_body = null, traceback = null, children = null, ignore_result = true
+where task_id = any(%(task_ids)s::text[])
+returning task_id
+
+-- name: store
+-- A result put by hand: store_result() outside of a worker. The first success stays.
+insert into pgtasks.finished_jobs (
+    id, scheduled_at, inserted_at, attempted_at, finished_at, state, attempt, retries, crashes,
+    lost, priority, task, task_id, queue, args, kwargs, content_type, content_encoding,
+    status, result, result_body, result_content_type, traceback, children, errors, meta, tags
+)
+values (
+    0, clock_timestamp(), clock_timestamp(), clock_timestamp(), clock_timestamp(),
+    %(state)s::pgtasks.job_state, 0, 0, 0, 0, 0, %(task)s::text, %(task_id)s::text, '', '[]', '{}',
+    'application/json', 'utf-8', %(status)s::text, %(result)s::text, %(result_body)s::bytea,
+    %(result_content_type)s::text, %(traceback)s::text, %(children)s::text, '[]', '{}', '{}'
+)
+on conflict (task_id) do update set
+    state = excluded.state, status = excluded.status, result = excluded.result,
+    result_body = excluded.result_body, result_content_type = excluded.result_content_type,
+    traceback = excluded.traceback, children = excluded.children,
+    finished_at = excluded.finished_at
+where pgtasks.finished_jobs.state <> 'completed'
+returning task_id

@@ -1,0 +1,129 @@
+-- name: register
+insert into pgtasks.workers (
+    id, name, hostname, pid, machine, process_started, begun_file, lease, expires_at,
+    queues, pool, concurrency, version, info
+)
+values (
+    %(id)s::uuid, %(name)s::text, %(hostname)s::text, %(pid)s, %(machine)s::text,
+    %(process_started)s, %(begun_file)s::text, %(lease)s,
+    clock_timestamp() + make_interval(secs => %(lease)s),
+    %(queues)s::text[], %(pool)s::text, %(concurrency)s, %(version)s::text, %(info)s::text::jsonb
+)
+returning id::text
+
+-- name: beat
+-- No row back: this worker was declared dead meanwhile and must begin anew (R16).
+update pgtasks.workers
+set beat = beat + 1, expires_at = clock_timestamp() + make_interval(secs => lease)
+where id = %(id)s::uuid and dead_at is null and stopped_at is null
+returning beat
+
+-- name: describe
+update pgtasks.workers
+set queues = %(queues)s::text[], concurrency = %(concurrency)s, info = info || %(info)s::text::jsonb
+where id = %(id)s::uuid
+returning id::text
+
+-- name: sleep
+update pgtasks.workers
+set asleep = %(asleep)s::boolean
+where id = %(id)s::uuid and asleep <> %(asleep)s::boolean and dead_at is null and stopped_at is null
+returning id::text
+
+-- name: stop
+update pgtasks.workers
+set stopped_at = clock_timestamp(), asleep = false
+where id = %(id)s::uuid and stopped_at is null
+returning id::text
+
+-- name: live
+-- `lapsed` alone is no verdict: a restart of the server or a jump of its clock lapses
+-- every lease at once. Whoever sweeps must also have seen `beat` stand still (R14).
+select id::text, name, hostname, pid, machine, process_started, begun_file, beat, lease,
+       expires_at < clock_timestamp() as lapsed, queues, pool, concurrency, version,
+       extract(epoch from started_at)::float8,
+       extract(epoch from clock_timestamp() - expires_at)::float8 + lease as silence,
+       asleep, info::text
+from pgtasks.workers
+where dead_at is null and stopped_at is null
+order by name, started_at
+
+-- name: bury
+-- Only if the beat that was seen to stand still is still the last one.
+update pgtasks.workers
+set dead_at = clock_timestamp(), asleep = false
+where id = %(id)s::uuid and beat = %(beat)s and dead_at is null and stopped_at is null
+returning id::text
+
+-- name: graves
+-- Workers that left jobs behind, for the sweeper to read what they had begun.
+select worker.id::text, worker.begun_file, worker.machine
+from pgtasks.workers as worker
+where (worker.dead_at is not null or worker.stopped_at is not null)
+  and exists (select from pgtasks.jobs as job where job.state = 'executing' and job.worker = worker.id)
+
+-- name: rescue
+-- A sweep, not an event: whatever executes under a worker that is absent, dead or
+-- stopped is given back. It can be repeated, resumed and run by anyone at once (R15).
+-- * Not begun: back in the queue, attempt given back, whatever the task's settings.
+-- * May run again: back in the queue; the token stays, so that a late result still
+--   counts while nobody has claimed it (R10).
+-- * Must not run again: handed to the sweeping worker, which settles it as discarded
+--   like any other end, with its error callbacks. If that one dies too, the next
+--   sweep finds it again.
+with lost as materialized (
+    select job.id,
+           job.worker = any(%(traced)s::uuid[]) and job.id <> all(%(begun)s::bigint[])
+               and not job.abandoned as waiting,
+           job.rerun and job.lost + 1 < %(max_lost)s
+               and (job.max_attempts is null or job.attempt < job.max_attempts) as again
+    from pgtasks.jobs as job
+    left join pgtasks.workers as worker on worker.id = job.worker
+    where job.state = 'executing'
+      and (worker.id is null or worker.dead_at is not null or worker.stopped_at is not null)
+    order by job.id
+    limit %(limit)s
+    for update of job skip locked
+)
+update pgtasks.jobs as job
+set state = case when lost.waiting or lost.again then 'available' else 'executing' end::pgtasks.job_state,
+    worker = case when lost.waiting or lost.again then null else %(worker)s::uuid end,
+    abandoned = not (lost.waiting or lost.again),
+    claim_token = case when lost.waiting then null else job.claim_token end,
+    attempt = greatest(job.attempt - lost.waiting::int, 0),
+    lost = job.lost + (not lost.waiting and not job.abandoned)::int,
+    custom_state = null, custom_meta = null
+from lost
+where job.id = lost.id
+returning job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.retries,
+          job.max_attempts, job.crashes, job.lost, job.args, job.kwargs, job.body,
+          job.content_type, job.content_encoding, 0,
+          extract(epoch from job.scheduled_at)::float8,
+          extract(epoch from job.inserted_at)::float8,
+          extract(epoch from job.expires_at)::float8,
+          false,
+          job.time_limit, job.soft_time_limit, job.ignore_result,
+          job.root_id, job.parent_id, job.group_id, job.group_index,
+          job.origin, job.headers, job.embed, job.claim_token::text, job.state::text
+
+-- name: audit
+-- What the table says this worker holds; a second's grace for claims on their way (R13).
+select id, claim_token::text, task_id
+from pgtasks.jobs
+where worker = %(id)s::uuid and state = 'executing'
+  and attempted_at < clock_timestamp() - interval '1 second'
+
+-- name: forget
+-- Rows of workers long gone; their jobs were rescued by many sweeps since.
+with gone as materialized (
+    select worker.id
+    from pgtasks.workers as worker
+    where coalesce(worker.dead_at, worker.stopped_at) < clock_timestamp() - make_interval(secs => %(age)s)
+      and not exists (select from pgtasks.jobs as job where job.state = 'executing' and job.worker = worker.id)
+    limit 100
+    for update skip locked
+)
+delete from pgtasks.workers as worker
+using gone
+where worker.id = gone.id
+returning worker.id::text

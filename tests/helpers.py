@@ -1,0 +1,37 @@
+"""What tests of every floor need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(
+    predicate: Callable[[], T], timeout: float = 10, message: str | Callable[[], str] = ""
+) -> T:
+    """Wait until ``predicate`` holds, and return what it returned.
+
+    An ``AssertionError`` in the predicate means "not yet": the last one is shown when time
+    is up, which says more than "timed out".
+    """
+    deadline = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        reason: AssertionError | None = None
+        try:
+            answer = predicate()
+            if answer:
+                return answer
+            last = f"the last answer was {answer!r}"
+        except AssertionError as error:
+            reason, last = error, str(error)
+        if time.monotonic() > deadline:
+            text = message() if callable(message) else message
+            raise AssertionError(
+                f"{text or 'not so'} after {timeout:g} s: {last}"
+            ) from reason
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
