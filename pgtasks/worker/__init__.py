@@ -1,0 +1,1 @@
+"""The worker: threads with one duty each around a pool that runs the jobs."""

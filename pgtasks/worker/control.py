@@ -1,0 +1,454 @@
+"""What a worker understands: the commands of `app.control` and of ``inspect``.
+
+Programs add their own with `control_command` and `inspect_command`, as in Celery::
+
+    @control_command(args=[("n", int)], signature="[N=1]")
+    def increase(state, n=1, **kwargs):
+        "Do more of it."
+        return {"ok": n}
+
+They run in the mailbox's thread, one after the other, so they should be quick.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pgtasks.storage import mailbox, workers
+from pgtasks.utils.saferepr import saferepr
+from pgtasks.utils.serialization import jsonify, strtobool
+
+if TYPE_CHECKING:
+    from pgtasks.app.base import Celery
+    from pgtasks.job import Job
+    from pgtasks.worker.worker import Worker
+
+__all__ = ["CommandInfo", "Panel", "State", "control_command", "inspect_command"]
+
+logger = logging.getLogger("celery.worker.control")
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+LONGEST = 1024
+"""Characters of arguments that are shown as text."""
+
+MOST_SCHEDULED = 1000
+
+
+@dataclass(frozen=True)
+class State:
+    """What a command is given first: where it runs.
+
+    Attributes:
+        app: The application.
+        hostname: Name of the worker.
+        worker: The worker itself.
+    """
+
+    app: Celery
+    hostname: str
+    worker: Worker
+
+
+class CommandInfo(NamedTuple):
+    """A command as the command line knows it.
+
+    Attributes:
+        alias: An old name of it.
+        type: ``control`` changes something, ``inspect`` does not.
+        visible: It is listed.
+        default_timeout: Seconds to wait for replies.
+        help: One line about it.
+        signature: Its arguments, for people.
+        args: Its arguments on the command line: name, and what reads it.
+        variadic: The argument that takes all further words.
+    """
+
+    alias: str | None
+    type: str
+    visible: bool
+    default_timeout: float
+    help: str
+    signature: str | None
+    args: Sequence[tuple[str, Callable[[str], Any] | None]] | None
+    variadic: str | None
+
+
+class Panel:
+    """The commands of this process: `data` has the functions, `meta` what they are like."""
+
+    data: dict[str, Callable[..., Any]] = {}
+    meta: dict[str, CommandInfo] = {}
+
+    @classmethod
+    def register(
+        cls,
+        name: str | None = None,
+        alias: str | None = None,
+        type: str = "control",
+        visible: bool = True,
+        default_timeout: float = 1.0,
+        help: str | None = None,
+        signature: str | None = None,
+        args: Sequence[tuple[str, Callable[[str], Any] | None]] | None = None,
+        variadic: str | None = None,
+    ) -> Callable[[Handler], Handler]:
+        """Add a command; a decorator. For the arguments see `CommandInfo`."""
+
+        def add(function: Handler) -> Handler:
+            command = name or function.__name__
+            line = help or (function.__doc__ or "").strip().partition("\n")[0]
+            cls.data[command] = function
+            cls.meta[command] = CommandInfo(
+                alias, type, visible, default_timeout, line, signature, args, variadic
+            )
+            if alias:
+                cls.data[alias] = function
+            return function
+
+        return add
+
+
+def control_command(**options: Any) -> Callable[[Handler], Handler]:
+    """Add a command that changes something; see `Panel.register`."""
+    return Panel.register(type="control", **options)
+
+
+def inspect_command(**options: Any) -> Callable[[Handler], Handler]:
+    """Add a command that only asks; see `Panel.register`."""
+    return Panel.register(type="inspect", **options)
+
+
+def ok(value: object) -> dict[str, object]:
+    """The reply that all is well."""
+    return {"ok": value}
+
+
+def nok(value: object) -> dict[str, object]:
+    """The reply that something is not."""
+    return {"error": value}
+
+
+# ── the worker ──────────────────────────────────────────────────────────────────────────
+
+
+@inspect_command(default_timeout=0.2)
+def ping(state: State, **kwargs: Any) -> Any:
+    """Ping worker(s)."""
+    return ok("pong")
+
+
+@inspect_command()
+def stats(state: State, **kwargs: Any) -> Any:
+    """Counts and facts about the worker."""
+    worker = state.worker
+    return {
+        "total": dict(worker.totals),
+        "pid": os.getpid(),
+        "clock": "0",
+        "uptime": round(time.time() - worker.started_at),
+        "pool": {
+            **worker.pool.describe(),
+            "timeouts": list(worker.default_limits),
+        },
+        "broker": _broker(worker),
+        "prefetch_count": len(worker.held()) + worker.pool.demand,
+        "rusage": _rusage(),
+        "worker": {
+            "id": worker.begun.worker,
+            "lease": worker.lease,
+            "held": len(worker.held()),
+            "unwritten": worker.acker.backlog,
+        },
+    }
+
+
+@inspect_command()
+def report(state: State, **kwargs: Any) -> Any:
+    """What to put into a bug report."""
+    return ok(state.app.bugreport())
+
+
+@inspect_command(
+    alias="dump_conf",
+    signature="[include_defaults=False]",
+    args=[("with_defaults", strtobool)],
+)
+def conf(state: State, with_defaults: bool = False, **kwargs: Any) -> Any:
+    """The settings, with secrets masked."""
+    return jsonify(
+        state.app.conf.table(with_defaults=bool(with_defaults)),
+        keyfilter=lambda key: isinstance(key, str) and not key.startswith("__"),
+        unknown_type_filter=saferepr,
+    )
+
+
+@control_command()
+def shutdown(state: State, msg: str = "Got shutdown from remote", **kwargs: Any) -> Any:
+    """Stop the worker(s); what runs may end."""
+    logger.warning("%s", msg)
+    threading.Thread(target=state.worker.stop, daemon=True).start()
+    return ok("warm shutdown")
+
+
+# ── queues ──────────────────────────────────────────────────────────────────────────────
+
+
+@inspect_command()
+def active_queues(state: State, **kwargs: Any) -> Any:
+    """The queues that the worker serves."""
+    declared: Any = {}
+    if "amqp" in vars(state.app) or state.app.conf.task_queues is not None:
+        declared = state.app.amqp.queues
+    return [
+        jsonify(dict(declared[name].as_dict(recurse=True)), unknown_type_filter=saferepr)
+        if name in declared
+        else _queue(name)
+        for name in list(state.worker.queues)
+    ]
+
+
+def _queue(name: str) -> dict[str, Any]:
+    """What kombu says of a queue that exists by its name alone, without loading kombu."""
+    exchange = {
+        "name": name,
+        "type": "direct",
+        "arguments": None,
+        "durable": True,
+        "passive": False,
+        "auto_delete": False,
+        "delivery_mode": None,
+        "no_declare": False,
+    }
+    absent = (
+        "queue_arguments", "binding_arguments", "consumer_arguments", "alias", "expires",
+        "message_ttl", "max_length", "max_length_bytes", "max_priority",
+    )  # fmt: skip
+    return {
+        "name": name,
+        "exchange": exchange,
+        "routing_key": name,
+        "durable": True,
+        "exclusive": False,
+        "auto_delete": False,
+        "no_ack": False,
+        "bindings": [],
+        "no_declare": None,
+        **dict.fromkeys(absent),
+    }
+
+
+@control_command(
+    args=[("queue", str), ("exchange", str), ("exchange_type", str), ("routing_key", str)],
+    signature="<queue> [exchange [type [routing_key]]]",
+)
+def add_consumer(state: State, queue: str, **options: Any) -> Any:
+    """Serve another queue."""
+    if queue not in state.worker.queues:
+        _serve(state, [*state.worker.queues, queue])
+    return ok(f"add consumer {queue}")
+
+
+@control_command(args=[("queue", str)], signature="<queue>")
+def cancel_consumer(state: State, queue: str, **options: Any) -> Any:
+    """Serve a queue no longer."""
+    if queue in state.worker.queues:
+        _serve(state, [each for each in state.worker.queues if each != queue])
+    return ok(f"no longer consuming from {queue}")
+
+
+def _serve(state: State, queues: list[str]) -> None:
+    worker = state.worker
+    # First where producers look whom to wake, or a job could come unheard in between.
+    state.app.database.run(
+        workers.describe(
+            worker.begun.worker, queues=queues, concurrency=worker.concurrency, info={}
+        ),
+        retry=True,
+    )
+    # In place: the fetcher reads this very list.
+    worker.queues[:] = queues
+    worker.fetcher.wakeup.set()
+    logger.info("Serving %s from now on (told by remote).", ", ".join(queues) or "no queue")
+
+
+# ── tasks ───────────────────────────────────────────────────────────────────────────────
+
+
+@inspect_command(
+    alias="dump_tasks",
+    variadic="taskinfoitems",
+    signature="[attr1 [attr2 [... [attrN]]]]",
+)
+def registered(
+    state: State,
+    taskinfoitems: Iterable[str] | None = None,
+    builtins: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """The tasks that the worker knows."""
+    wanted = [
+        item
+        for item in taskinfoitems or ("exchange", "routing_key", "rate_limit")
+        if isinstance(item, str) and not item.startswith("_")
+    ]
+
+    def line(name: str, task: Any) -> str:
+        known = ((item, getattr(task, item, None)) for item in wanted)
+        facts = [f"{item}={value}" for item, value in known if value is not None]
+        return f"{name} [{' '.join(facts)}]" if facts else name
+
+    return [
+        line(name, task)
+        for name, task in sorted(state.app.tasks.items())
+        if builtins or not name.startswith("celery.")
+    ]
+
+
+@control_command(
+    args=[("task_name", str), ("soft", float), ("hard", float)],
+    signature="<task_name> <soft_secs> [hard_secs]",
+)
+def time_limit(
+    state: State,
+    task_name: str | None = None,
+    hard: float | None = None,
+    soft: float | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Give a task other time limits."""
+    task: Any = state.app.tasks.get(task_name or "")
+    if task is None:
+        return nok("unknown task")
+    task.soft_time_limit, task.time_limit = soft, hard
+    state.worker.forget_limits(task.name)
+    logger.info("New time limits of %s: soft %s, hard %s", task.name, soft, hard)
+    return ok("time limits set successfully")
+
+
+# ── jobs ────────────────────────────────────────────────────────────────────────────────
+
+
+@inspect_command(alias="dump_active")
+def active(state: State, safe: bool | None = False, **kwargs: Any) -> Any:
+    """The tasks that run now."""
+    running = state.worker.pool.running()
+    return [
+        _task(state, job, running=running[job.id], safe=bool(safe))
+        for job in state.worker.held()
+        if job.id in running
+    ]
+
+
+@inspect_command(alias="dump_reserved")
+def reserved(state: State, **kwargs: Any) -> Any:
+    """The tasks that are claimed and not begun."""
+    running = state.worker.pool.running()
+    return [_task(state, job) for job in state.worker.held() if job.id not in running]
+
+
+@inspect_command(variadic="ids", signature="[id1 [id2 [... [idN]]]]")
+def query_task(state: State, ids: Any, **kwargs: Any) -> Any:
+    """What the worker holds of these ids."""
+    wanted = {ids} if isinstance(ids, str) else set(ids)
+    running = state.worker.pool.running()
+    return {
+        job.task_id: (
+            "active" if job.id in running else "reserved",
+            _task(state, job, running=running.get(job.id)),
+        )
+        for job in state.worker.held()
+        if job.task_id in wanted
+    }
+
+
+@inspect_command(alias="dump_schedule")
+def scheduled(state: State, **kwargs: Any) -> Any:
+    """The next tasks with a countdown, an eta or a retry ahead, in the worker's queues."""
+    query = mailbox.scheduled(state.worker.queues, limit=MOST_SCHEDULED)
+    return [
+        {
+            "eta": datetime.fromtimestamp(job.scheduled_at, timezone.utc).isoformat(),
+            "priority": job.priority,
+            "request": _task(state, job),
+        }
+        for job in state.app.database.run(query, timeout=5.0)
+    ]
+
+
+def _task(
+    state: State,
+    job: Job | mailbox.Scheduled,
+    *,
+    running: tuple[int, float] | None = None,
+    safe: bool = False,
+) -> dict[str, Any]:
+    """A task in the shape of Celery's replies."""
+    pid, since = running or (None, None)
+    task: Any = state.app.tasks.get(job.task)
+    body = getattr(job, "body", None)
+    packed = None if body is None else f"<{len(body)} bytes of {job.content_type}>"  # type: ignore[union-attr]
+    return {
+        "id": job.task_id,
+        "name": job.task,
+        "args": packed or _arguments(job.args, safe=safe),
+        "kwargs": packed or _arguments(job.kwargs, safe=safe),
+        "type": job.task,
+        "hostname": state.hostname,
+        "time_start": None if since is None else time.time() - (time.monotonic() - since),
+        # Celery's word for: it will not run again, whatever happens to the worker.
+        "acknowledged": since is not None and not getattr(task, "acks_late", False),
+        "delivery_info": {
+            "exchange": "",
+            "routing_key": job.queue,
+            "priority": job.priority,
+            "redelivered": bool(getattr(job, "lost", 0)),
+        },
+        "worker_pid": pid,
+    }
+
+
+def _arguments(text: str | None, *, safe: bool) -> Any:
+    """The arguments as JSON values, or as text where they are large or unreadable."""
+    if text is None:
+        return "<too large to be loaded>"
+    if safe or len(text) > LONGEST:
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+# ── facts ───────────────────────────────────────────────────────────────────────────────
+
+
+def _broker(worker: Worker) -> dict[str, Any]:
+    given = worker.app.database.endpoint.given
+    return {
+        "transport": "postgresql",
+        "hostname": given.get("host"),
+        "port": int(given["port"]) if given.get("port", "").isdigit() else None,
+        "userid": given.get("user"),
+        "virtual_host": given.get("dbname"),
+        "schema": worker.app.database.schema,
+    }
+
+
+def _rusage() -> dict[str, Any]:
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    names = (
+        "utime", "stime", "maxrss", "ixrss", "idrss", "isrss", "minflt", "majflt", "nswap",
+        "inblock", "oublock", "msgsnd", "msgrcv", "nsignals", "nvcsw", "nivcsw",
+    )  # fmt: skip
+    return {name: getattr(usage, f"ru_{name}") for name in names}

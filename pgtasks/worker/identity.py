@@ -1,0 +1,77 @@
+"""What tells one start of a worker from every other, on this machine and elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+__all__ = [
+    "boottime",
+    "die_with_parent",
+    "is_alive",
+    "is_stopped",
+    "machine",
+    "process_started",
+]
+
+_PR_SET_PDEATHSIG = 1
+
+if sys.platform == "linux":
+
+    def boottime() -> float:
+        """Seconds on a clock that counts the time in suspend too and is never set (R17)."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+else:
+
+    def boottime() -> float:
+        """Seconds on the steadiest clock that there is."""
+        return time.monotonic()
+
+
+def machine() -> str:
+    """The kernel's boot and the process namespace: where a pid means something (R18)."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return f"host:{socket.gethostname()}"
+    return f"{boot}:{namespace}"
+
+
+def process_started(pid: int) -> float:
+    """When the process began, in the kernel's ticks; 0 where that cannot be told."""
+    fields = _stat(pid)
+    return float(fields[19]) if fields else 0.0
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether that very process still lives on this machine; a zombie does not."""
+    if not started:
+        return True
+    fields = _stat(pid)
+    return bool(fields) and float(fields[19]) == started and fields[0] not in ("Z", "X")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped (SIGSTOP, a debugger) and so does not work."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in ("T", "t")
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat behind the name, which may hold spaces."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -1,0 +1,185 @@
+"""Finds workers that died, and gives back what they held."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from pgtasks.storage import jobs, workers
+from pgtasks.storage.errors import StorageError
+from pgtasks.worker import identity
+from pgtasks.worker.begun import begun_path, is_abandoned, read_begun
+from pgtasks.worker.service import Service
+
+if TYPE_CHECKING:
+    from pgtasks.job import Job
+    from pgtasks.storage.database import Database
+    from pgtasks.storage.workers import Held, Worker
+
+__all__ = ["Lifeline"]
+
+logger = logging.getLogger("celery.worker")
+
+
+class Lifeline(Service):
+    """Sweeps for dead workers, and audits its own (R13-R15, R18).
+
+    Every worker sweeps; the statements make it harmless that several do. A worker is
+    dead when its process on this machine is gone, or when its lease has ended *and*
+    its beat was seen to stand still for a whole lease on our own clock: a restarted
+    server or a clock that jumped declares nobody dead (R14).
+
+    Args:
+        database: Where the jobs are.
+        worker: Gives the id of the present incarnation.
+        held: Gives the claim tokens of the jobs that this worker knows it holds.
+        on_abandoned: Takes jobs that must not run again and are now ours to settle.
+        on_rescued: Called when jobs wait again.
+        lease: Seconds that a heartbeat of ours is good for.
+        max_lost: A job whose workers vanish this often is given up.
+        keep_results: Seconds that finished jobs are kept; None keeps them for ever.
+    """
+
+    name = "lifeline"
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        worker: Callable[[], str],
+        held: Callable[[], Collection[int]],
+        on_abandoned: Callable[[Job], None],
+        on_rescued: Callable[[], None],
+        lease: float,
+        max_lost: int = 10,
+        keep_results: float | None = None,
+    ) -> None:
+        super().__init__()
+        self._database = database
+        self._worker = worker
+        self._held = held
+        self._on_abandoned = on_abandoned
+        self._on_rescued = on_rescued
+        self._interval = max(0.1, min(2.0, lease / 4))
+        self._max_lost = max_lost
+        self._keep_results = keep_results
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._suspects: set[tuple[int, str]] = set()
+        self._machine = identity.machine()
+
+    def run(self) -> None:
+        """Sweep at every interval; audit and prune more seldom."""
+        failing = False
+        turn = 0
+        while not self.stopping:
+            try:
+                self.sweep()
+                if turn % 4 == 3:
+                    self.audit()
+                if turn % 30 == 7:
+                    self._tidy()
+                failing = False
+            except StorageError as error:
+                if not failing:
+                    logger.warning("Cannot look after other workers: %s", error)
+                failing = True
+            turn += 1
+            self.wakeup.wait(self._interval * random.uniform(0.8, 1.2))
+            self.wakeup.clear()
+
+    def sweep(self) -> None:
+        """Declare dead who is dead, and give back what the dead held."""
+        living = self._database.run(workers.live())
+        for other in living:
+            if other.id == self._worker() or not self._is_dead(other):
+                continue
+            if self._database.run(workers.bury(other.id, beat=other.beat)):
+                logger.warning(
+                    "Worker %s (pid %d on %s) is gone: its last sign was %.1f s ago.",
+                    other.name,
+                    other.pid,
+                    other.hostname,
+                    other.silence,
+                )
+        known = {other.id for other in living}
+        self._seen = {id: seen for id, seen in self._seen.items() if id in known}
+        self._rescue()
+
+    def audit(self) -> None:
+        """Give back what the table says we hold and we know nothing of (R13).
+
+        Unknown in two audits running: a claim may be on its way to us.
+        """
+        mine = self._database.run(workers.audit(self._worker()))
+        known = self._held()
+        unknown = {
+            (each.id, each.claim_token): each for each in mine if each.id not in known
+        }
+        lasting = [each for key, each in unknown.items() if key in self._suspects]
+        self._suspects = set(unknown)
+        if lasting:
+            logger.warning(
+                "Giving back %d jobs that got lost on the way here.", len(lasting)
+            )
+            self._database.run(jobs.ack([_given_back(each) for each in lasting]))
+
+    def _is_dead(self, other: Worker) -> bool:
+        if other.machine == self._machine and not identity.is_alive(
+            other.pid, other.process_started
+        ):
+            # Its children end with it, but a moment later.
+            return is_abandoned(other.id) is not False
+        now = identity.boottime()
+        beat, since = self._seen.get(other.id, (-1, now))
+        if other.beat != beat:
+            self._seen[other.id] = (other.beat, now)
+            return False
+        return other.lapsed and now - since >= other.lease
+
+    def _rescue(self) -> None:
+        graves = self._database.run(workers.graves())
+        notes = {
+            grave.id: read_begun(grave.id)
+            for grave in graves
+            if grave.machine == self._machine
+        }
+        traced = {id: begun for id, begun in notes.items() if begun is not None}
+        # Without a grave the sweep still goes on: a row may name a worker that never was.
+        while True:
+            rescued = self._database.run(
+                workers.rescue(
+                    worker=self._worker(),
+                    traced=list(traced),
+                    begun=[id for begun in traced.values() for id in begun],
+                    max_lost=self._max_lost,
+                )
+            )
+            for job in rescued.abandoned:
+                self._on_abandoned(job)
+            if rescued.released or rescued.abandoned:
+                logger.warning(
+                    "Rescued jobs of vanished workers: %d wait again, %d had begun and "
+                    "must not run twice.",
+                    rescued.released,
+                    len(rescued.abandoned),
+                )
+                self._on_rescued()
+            else:
+                break
+        for id in traced:
+            begun_path(id).unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        self._database.run(workers.forget(24 * 3600.0))
+        while self._keep_results is not None and not self.stopping:
+            if self._database.run(jobs.prune(self._keep_results)) < 1000:
+                break
+
+
+def _given_back(held: Held) -> jobs.Settlement:
+    from pgtasks.job import Outcome
+
+    outcome = Outcome(held.id, held.claim_token, "available", give_back=True)
+    return jobs.settle(outcome, held.task_id)

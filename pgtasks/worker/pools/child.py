@@ -1,0 +1,129 @@
+"""What a child process does: read a job, note it, run it, report it, again."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pgtasks.job import Job, Outcome
+from pgtasks.storage.jobs import settle
+from pgtasks.worker.pools import parcel
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pgtasks.worker.begun import BegunFile, Slot
+
+__all__ = ["Child"]
+
+logger = logging.getLogger("celery.pool")
+
+
+class Child:
+    """The life of one child, callable in a freshly forked process.
+
+    Args:
+        execute: Runs a job and says what became of it.
+        begun: The worker's notes.
+        lease: Seconds that a heartbeat is good for.
+        max_jobs: Jobs after which it makes room for a fresh process.
+        max_memory: Resident kilobytes above which it does so.
+        on_start: Called before the first job (``worker_process_init``).
+        on_stop: Called after the last, with the exit code (``worker_process_shutdown``).
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[Job], Outcome],
+        begun: BegunFile,
+        *,
+        lease: float,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
+        on_start: Callable[[], None] = lambda: None,
+        on_stop: Callable[[int], None] = lambda code: None,
+    ) -> None:
+        self._execute = execute
+        self._begun = begun
+        self._lease = lease
+        self._max_jobs = max_jobs
+        self._max_memory = max_memory
+        self._on_start = on_start
+        self._on_stop = on_stop
+
+    def __call__(self, parent: socket.socket, number: int) -> None:
+        """Serve until told to stop, or worn out."""
+        slot = self._begun.slot(number)
+        _set_signals(slot)
+        # The application's objects are for ever: not looking at them in each
+        # collection also keeps their pages shared with the template.
+        gc.collect()
+        gc.freeze()
+        self._on_start()
+        folder = self._begun.path.parent
+        buffer = bytearray(parcel.LARGEST + 1024)
+        parcel.send(parent, ("ready",), folder, wait=True)
+        done = 0
+        while True:
+            message = parcel.receive(parent, buffer, wait=True)
+            if message is None or message[0] == "stop":
+                break
+            job = Job._make(message[1:])
+            # Before anything of the job runs: from here on it may not be run again by
+            # anyone who does not know that it may.
+            slot.begin(job.id)
+            if self._begun.may_begin(message[0], self._lease):
+                outcome = self._execute(job)
+            else:
+                outcome = Outcome(job.id, job.claim_token, "available", give_back=True)
+            report: tuple[Any, ...] = tuple(settle(outcome, job.task_id))
+            slot.end()
+            # Reported before the next one begins: a job that kills this process takes
+            # no finished one with it.
+            parcel.send(parent, report, folder, wait=True)
+            done += 1
+            if self._is_worn_out(done):
+                break
+        self._on_stop(0)
+
+    def _is_worn_out(self, done: int) -> bool:
+        if self._max_jobs and done >= self._max_jobs:
+            return True
+        if self._max_memory and done % 16 == 0:
+            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            if sys.platform == "darwin":
+                used //= 1024
+            if used > self._max_memory:
+                logger.info(
+                    "Child %d used %d kB, more than --max-memory-per-child=%d; it is replaced.",
+                    os.getpid(),
+                    used,
+                    self._max_memory,
+                )
+                return True
+        return False
+
+
+def _set_signals(slot: Slot) -> None:
+    # The terminal sends Ctrl-C to every process of the worker; only the parent decides
+    # what it means.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def on_soft_limit(number: int, frame: FrameType | None) -> None:
+        # Late by a hair it would hit the next job.
+        if slot.running and slot.soft_limit_for == slot.running:
+            slot.soft_limit_for = 0
+            from pgtasks.exceptions import SoftTimeLimitExceeded
+
+            raise SoftTimeLimitExceeded
+
+    signal.signal(signal.SIGUSR1, on_soft_limit)

@@ -1,0 +1,44 @@
+"""Runs one job at a time in the worker's main thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pgtasks.worker.pools.threads import ThreadPool
+
+if TYPE_CHECKING:
+    from pgtasks.job import Job, Outcome
+    from pgtasks.worker.begun import BegunFile
+    from pgtasks.worker.pools.base import Reports
+
+__all__ = ["SoloPool"]
+
+
+class SoloPool(ThreadPool):
+    """The pool for debuggers and for libraries that want the main thread.
+
+    `serve` is the main thread's part: it runs jobs until the pool is stopped, and
+    looks after the worker's signals in between.
+    """
+
+    name = "solo"
+
+    def __init__(
+        self,
+        reports: Reports,
+        concurrency: int,
+        begun: BegunFile,
+        *,
+        lease: float,
+        execute: Callable[[Job], Outcome],
+    ) -> None:
+        super().__init__(reports, 1, begun, lease=lease, execute=execute)
+        self._threads = []
+        self.thread: threading.Thread | None = None
+
+    def serve(self) -> None:
+        """Run jobs in the calling thread until `stop` or `kill`."""
+        self.thread = threading.current_thread()
+        self._work(0)

@@ -1,0 +1,174 @@
+"""Runs jobs in threads of the worker, or in the worker's own main thread (solo)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pgtasks.job import Outcome
+from pgtasks.storage.jobs import settle
+from pgtasks.worker.pools.base import Pace, Pool, Reports
+
+if TYPE_CHECKING:
+    from pgtasks.job import Job
+    from pgtasks.worker.begun import BegunFile
+
+__all__ = ["ThreadPool"]
+
+logger = logging.getLogger("celery.pool")
+
+
+class ThreadPool(Pool):
+    """As many threads as jobs may run at a time, before one queue.
+
+    Python cannot interrupt a thread, so time limits are not kept here, as in Celery;
+    the worker says so once.
+
+    Args:
+        reports: The worker.
+        concurrency: How many threads.
+        begun: Where they note the jobs that they begin.
+        lease: Seconds that a heartbeat is good for.
+        execute: Runs a job and says what became of it.
+    """
+
+    name = "threads"
+
+    def __init__(
+        self,
+        reports: Reports,
+        concurrency: int,
+        begun: BegunFile,
+        *,
+        lease: float,
+        execute: Callable[[Job], Outcome],
+    ) -> None:
+        super().__init__(reports, concurrency, begun, lease=lease)
+        self._execute = execute
+        self._waiting: deque[Job] = deque()
+        self._running: dict[int, float] = {}
+        self._changed = threading.Condition()
+        self._pace = Pace()
+        self._draining = False
+        self._stopping = False
+        self._done = 0
+        self._threads = [
+            threading.Thread(
+                target=self._work, args=(number,), name=f"pgtasks-job-{number}", daemon=True
+            )
+            for number in range(concurrency)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def demand(self) -> int:
+        """Idle threads, and a little ahead where jobs are short."""
+        with self._changed:
+            if self._draining:
+                return 0
+            ahead = self._pace.ahead * self.concurrency
+            has = len(self._running) + len(self._waiting)
+            return ahead - has if has <= max(ahead // 2, self.concurrency - 1) else 0
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs for the next free threads."""
+        with self._changed:
+            if not self._draining:
+                self._waiting.extend(jobs)
+                self._changed.notify(len(jobs))
+                return
+        for job in jobs:
+            self.reports.unbegun(job)
+
+    def recall(self) -> None:
+        """Hand back what waits."""
+        self._hand_back()
+
+    def drain(self) -> None:
+        """Hand back what no thread has begun, now and later."""
+        with self._changed:
+            self._draining = True
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        with self._changed:
+            left = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in left:
+            self.reports.unbegun(job)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until no thread runs a job."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._running, timeout)
+
+    def kill(self) -> None:
+        """Report running jobs lost: they end with the process, not before."""
+        self.drain()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let the threads end."""
+        with self._changed:
+            self._draining = self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread() and thread.is_alive():
+                thread.join(1.0)
+
+    def running(self) -> dict[int, tuple[int, float]]:
+        """The jobs that the threads run now."""
+        with self._changed:
+            return {job: (os.getpid(), since) for job, since in self._running.items()}
+
+    def describe(self) -> dict[str, object]:
+        """Facts for ``inspect stats``, under Celery's names."""
+        with self._changed:
+            return {
+                **super().describe(),
+                "max-concurrency": self.concurrency,
+                "threads": sum(thread.is_alive() for thread in self._threads),
+                "writes": {"total": self._done},
+            }
+
+    def _work(self, number: int) -> None:
+        slot = self.begun.slot(number)
+        try:
+            while True:
+                with self._changed:
+                    while not self._waiting and not self._stopping:
+                        self._changed.wait()
+                    if self._stopping:
+                        return
+                    job = self._waiting.popleft()
+                    began = self._running[job.id] = time.monotonic()
+                slot.begin(job.id)
+                try:
+                    settlement = settle(self._execute(job), job.task_id)
+                finally:
+                    slot.end()
+                self.reports.settled(settlement, job)
+                with self._changed:
+                    self._running.pop(job.id, None)
+                    self._done += 1
+                    self._pace.note(time.monotonic() - began)
+                    hungry = len(self._waiting) <= self._pace.ahead // 2
+                    if not self._running:
+                        self._changed.notify_all()
+                if hungry:
+                    self.reports.room()
+        except BaseException as error:
+            logger.critical("A thread of the pool died: %r", error, exc_info=True)
+            self.reports.died("pool", error)

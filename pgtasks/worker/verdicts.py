@@ -1,0 +1,111 @@
+"""What becomes of a job that could not say so itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from pgtasks.app import incoming
+from pgtasks.app.context import Context
+from pgtasks.app.outcome import Ending
+from pgtasks.app.traceinfo import TraceInfo
+from pgtasks.exceptions import TimeLimitExceeded, WorkerLostError
+from pgtasks.job import Outcome
+
+if TYPE_CHECKING:
+    from pgtasks.app.base import Celery
+    from pgtasks.job import Job
+
+logger = logging.getLogger("celery.worker")
+
+__all__ = ["child_died", "human_status", "timed_out", "worker_vanished"]
+
+
+def child_died(app: Celery, job: Job, status: int, *, planned: bool) -> Outcome:
+    """The process that ran the job is gone.
+
+    An early acknowledged job fails, as in Celery; so does a late acknowledged one
+    unless its task says ``reject_on_worker_lost``. With that, or with attempts left,
+    it runs again alone in a process, and is given up when it has killed
+    ``worker_max_crashes`` of them (R19, R20): Celery would go on for ever.
+
+    Args:
+        app: The application.
+        job: What was running.
+        status: Wait status of the process.
+        planned: We killed it ourselves, in a cold shutdown: nobody is to blame.
+    """
+    task = app.tasks.get(job.task)
+    late = bool(getattr(task, "acks_late", False))
+    if planned and (late or _has_attempts(job)):
+        return Outcome(job.id, job.claim_token, "available", give_back=True)
+    again = late and bool(getattr(task, "reject_on_worker_lost", False))
+    if (again or _has_attempts(job)) and job.crashes + 1 < app.conf.worker_max_crashes:
+        return Outcome(job.id, job.claim_token, "available", crashed=True)
+    error = WorkerLostError(f"Worker exited prematurely: {human_status(status)}.")
+    return _failed(app, job, error, crashed=True)
+
+
+def timed_out(app: Celery, job: Job, limit: float) -> Outcome:
+    """The process was killed at the job's hard time limit."""
+    return _failed(app, job, TimeLimitExceeded(limit))
+
+
+def worker_vanished(app: Celery, job: Job) -> Outcome:
+    """The whole worker is gone, had begun this job, and nobody may run it again."""
+    error = WorkerLostError(
+        "The worker that ran this job vanished, and its task is not declared safe to run "
+        "again (acks_late=True, or max_attempts above 1)."
+    )
+    return _failed(app, job, error, abandoned=True)
+
+
+def human_status(status: int) -> str:
+    """A wait status in words: ``signal 9 (SIGKILL)`` or ``exitcode 1``."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return f"signal {number} ({signal.Signals(number).name})"
+        except ValueError:
+            return f"signal {number}"
+    return f"exitcode {os.WEXITSTATUS(status)}"
+
+
+def _has_attempts(job: Job) -> bool:
+    return job.max_attempts is not None and job.attempt < job.max_attempts
+
+
+def _failed(
+    app: Celery,
+    job: Job,
+    error: Exception,
+    *,
+    crashed: bool = False,
+    abandoned: bool = False,
+) -> Outcome:
+    """Fail the job as if its task had raised ``error``: handlers, error callbacks, signals."""
+    task = app.tasks.get(job.task)
+    ending = Ending(app, job, app.backend if task is None else task.backend)
+    ending.begin()
+    try:
+        if task is None:
+            raise error
+        read = incoming.reader(app)
+        request = read.request(job, None)
+        args, kwargs = read.arguments(job)
+        context = Context(request, args=args, kwargs=kwargs, called_directly=False)
+        TraceInfo("FAILURE", error).handle_error_state(task, context)
+    except Exception as caught:
+        # Unknown here, unreadable, or a handler of the task's raised: that it failed,
+        # and of what, is written all the same.
+        if caught is not error:
+            logger.error("While failing %s[%s]: %r", job.task, job.task_id, caught)
+        ending.mark_as_failure(job.task_id, error, None, store_result=not job.ignore_result)
+    finally:
+        ending.end()
+    outcome = ending.finish(None)
+    outcome.crashed = crashed
+    outcome.abandoned = abandoned
+    return outcome

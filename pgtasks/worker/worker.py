@@ -1,0 +1,499 @@
+"""One worker: builds its services, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal as os_signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pgtasks import signals
+from pgtasks.job import Job, Outcome
+from pgtasks.storage import schema, workers
+from pgtasks.storage.errors import StorageError
+from pgtasks.storage.jobs import Settlement, settle
+from pgtasks.worker import identity, verdicts
+from pgtasks.worker.acker import Acker
+from pgtasks.worker.begun import BegunFile
+from pgtasks.worker.fetcher import Fetcher
+from pgtasks.worker.heartbeat import Heartbeat, Keeper
+from pgtasks.worker.lifeline import Lifeline
+from pgtasks.worker.mailbox import Mailbox
+from pgtasks.worker.pools import by_name
+from pgtasks.worker.pools.child import Child
+from pgtasks.worker.pools.prefork import PreforkPool
+from pgtasks.worker.pools.solo import SoloPool
+from pgtasks.worker.service import Service
+from pgtasks.worker.stager import Stager
+
+if TYPE_CHECKING:
+    from pgtasks.app.base import Celery
+    from pgtasks.worker.pools.base import Pool
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("celery.worker")
+
+EX_OK = 0
+EX_SOFTWARE = 70
+
+
+class Worker:
+    """Runs the jobs of some queues until it is told to stop.
+
+    Args:
+        app: The application whose tasks it runs.
+        hostname: Name of the node, ``celery@host`` by default.
+        queues: Queues to take jobs from; the application's by default.
+        concurrency: Jobs at a time; the number of processors by default.
+        pool: ``prefork``, ``threads`` or ``solo``.
+        max_tasks_per_child: Jobs after which a child process is replaced.
+        max_memory_per_child: Resident kilobytes above which it is.
+        time_limit: Hard limit in seconds for tasks that set none.
+        soft_time_limit: Soft limit, likewise.
+        ready_callback: Called with the worker when it takes jobs.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        hostname: str | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        pool: str | None = None,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+        time_limit: float | None = None,
+        soft_time_limit: float | None = None,
+        ready_callback: Callable[[Worker], None] | None = None,
+        **options: Any,
+    ) -> None:
+        conf = app.conf
+        self.app = app
+        self.hostname = hostname or f"celery@{socket.gethostname()}"
+        self.queues = list(queues or [conf.task_default_queue])
+        self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
+        self.pool_name = pool or conf.worker_pool or "prefork"
+        self.options = options
+        self.totals: Counter[str] = Counter()
+        self.started_at = time.time()
+        self.exitcode = EX_OK
+        self._max_tasks = max_tasks_per_child or conf.worker_max_tasks_per_child
+        self._max_memory = max_memory_per_child or conf.worker_max_memory_per_child
+        self._soft_limit = soft_time_limit or conf.task_soft_time_limit
+        self._hard_limit = time_limit or conf.task_time_limit
+        self._ready_callback = ready_callback
+        self._held: dict[int, Job] = {}
+        self._rerunnable: tuple[int, list[str]] = (-1, [])
+        self._limits: dict[str, tuple[float | None, float | None]] = {}
+        self._warned_limits = False
+        self._ended = threading.Event()
+        self._stop_begun = threading.Lock()
+        self._cold = False
+        self._services: list[Service] = []
+        self._keeper: Keeper | None = None
+        self._unsubscribe: list[Callable[[], None]] = []
+
+    # ── life ────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> int:
+        """Work until stopped; the answer is the exit code."""
+        self._build()
+        self.app.database  # noqa: B018 - opened before the first thread needs it
+        schema.check(self.app.database)
+        self._register()
+        try:
+            self._start_services()
+            signals.worker_ready.send(sender=self)
+            if self._ready_callback is not None:
+                self._ready_callback(self)
+            if isinstance(self.pool, SoloPool):
+                self.pool.serve()
+            self._ended.wait()
+        finally:
+            self.stop()
+        return self.exitcode
+
+    def _build(self) -> None:
+        """Everything that must be forked is forked here, before threads and connections."""
+        conf = self.app.conf
+        self.lease = float(conf.worker_lease)
+        self.begun = BegunFile(str(uuid4()), self.concurrency)
+        self.begun.turned_at = identity.boottime()
+        signals.worker_init.send(sender=self)
+        self.pool = self._make_pool()
+        interval = min(float(conf.worker_heartbeat_interval), self.lease / 4)
+        if self.pool.in_process:
+            self._keeper = Keeper(
+                self.app.database, self.begun, lease=self.lease, interval=interval
+            )
+        self.acker = Acker(self.app.database, self._on_settled)
+        self.fetcher = Fetcher(
+            self.app.database,
+            self.queues,
+            demand=lambda: self.pool.demand,
+            submit=self._take,
+            begun=self.begun,
+            lease=self.lease,
+            rerunnable=self.rerunnable,
+            poll_interval=float(conf.worker_poll_interval),
+            max_size=int(conf.task_body_max_size),
+            backlog=lambda: self.acker.backlog,
+        )
+        self.stager = Stager(
+            self.app.database,
+            worker=lambda: self.begun.worker,
+            on_staged=self.fetcher.wakeup.set,
+            is_busy=lambda: not self.fetcher.asleep,
+            poll_interval=float(conf.worker_poll_interval),
+        )
+        self.lifeline = Lifeline(
+            self.app.database,
+            worker=lambda: self.begun.worker,
+            held=lambda: self._held,
+            on_abandoned=self._on_abandoned,
+            on_rescued=self.fetcher.wakeup.set,
+            lease=self.lease,
+            max_lost=int(conf.worker_max_lost),
+            keep_results=_seconds(conf.result_expires),
+        )
+        self._services = [
+            self.acker,
+            self.fetcher,
+            self.stager,
+            self.lifeline,
+            _Warden(self),
+        ]
+        if conf.worker_enable_remote_control:
+            self._services.append(Mailbox(self))
+        if not self.pool.in_process:
+            self._services.append(
+                Heartbeat(
+                    self.app.database, self.begun, lease=self.lease, interval=interval
+                )
+            )
+
+    def _make_pool(self) -> Pool:
+        kind = by_name(self.pool_name)
+        if kind is PreforkPool:
+            return PreforkPool(
+                self,
+                self.concurrency,
+                self.begun,
+                lease=self.lease,
+                run_child=Child(
+                    self.execute,
+                    self.begun,
+                    lease=self.lease,
+                    max_jobs=self._max_tasks,
+                    max_memory=self._max_memory,
+                    on_start=self._on_process_start,
+                    on_stop=self._on_process_stop,
+                ),
+                alive_timeout=float(self.app.conf.worker_proc_alive_timeout),
+            )
+        if kind is SoloPool:
+            self.concurrency = 1
+        return kind(
+            self, self.concurrency, self.begun, lease=self.lease, execute=self.execute
+        )  # type: ignore[call-arg]
+
+    def _register(self) -> None:
+        asked = identity.boottime()
+        self.app.database.run(
+            workers.register(
+                id=self.begun.worker,
+                name=self.hostname,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                machine=identity.machine(),
+                process_started=identity.process_started(os.getpid()),
+                begun_file=str(self.begun.path),
+                lease=self.lease,
+                queues=self.queues,
+                pool=self.pool_name,
+                concurrency=self.concurrency,
+                version=_version(),
+                info={"tasks": sorted(self.app.tasks)},
+            ),
+            retry=True,
+        )
+        self.begun.renewed_at = asked
+        self.begun.condemned = False
+
+    def reincarnate(self) -> None:
+        """We were declared dead: our jobs are others' now, so begin anew (R16).
+
+        What runs may end; its results are taken while nobody has claimed the jobs
+        again. What was not begun is given up.
+        """
+        logger.warning(
+            "This worker was declared dead while it was stopped or cut off for more than "
+            "%.1f s (worker_lease); it goes on as a new one.",
+            self.lease,
+        )
+        # First the id, so that nothing that was claimed under the old one begins any more.
+        self.begun.rename(str(uuid4()))
+        self.pool.recall()
+        self._register()
+        self.fetcher.wakeup.set()
+
+    def _start_services(self) -> None:
+        for service in self._services:
+            service.on_death = self.died
+        self.acker.start()
+        self.pool.start()
+        for service in self._services[1:]:
+            service.start()
+        notifier = self.app.notifier
+        self._unsubscribe = [notifier.subscribe("pgtasks.jobs", self._on_news)]
+
+    def stop(self, *, cold: bool = False, exitcode: int | None = None) -> None:
+        """Stop: warm lets running jobs end, cold kills them.
+
+        What was claimed and not begun is handed back at once either way and costs no
+        attempt. A cold stop may overtake a warm one.
+        """
+        if exitcode is not None:
+            self.exitcode = exitcode
+        if cold and not self._cold:
+            self._cold = True
+            self.pool.kill()
+        if not self._stop_begun.acquire(blocking=False):
+            return
+        signals.worker_shutting_down.send(
+            sender=self.hostname,
+            sig=None,
+            how="Cold" if cold else "Warm",
+            exitcode=self.exitcode,
+        )
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self.fetcher.stop()
+        self.stager.stop()
+        self.fetcher.join()
+        if not cold:
+            self.pool.drain()
+            # The lease is renewed until the last job has ended and is written (R12).
+            self.pool.wait(None)
+        self.pool.stop()
+        if cold and self.pool.in_process:
+            self._give_up_running()
+        self.acker.flush(None if not cold else 10.0)
+        for service in reversed(self._services):
+            service.stop()
+        for service in reversed(self._services):
+            service.join(5.0)
+        if self._keeper is not None:
+            self._keeper.stop()
+        try:
+            self.app.database.run(workers.stop(self.begun.worker), timeout=5.0)
+        except StorageError as error:
+            logger.warning("Could not sign off: %s", error)
+        self.begun.remove()
+        signals.worker_shutdown.send(sender=self)
+        self._ended.set()
+
+    # ── jobs, as the services and the pool report them ──────────────────────────────────
+
+    def execute(self, job: Job) -> Outcome:
+        """Run a job; in prefork this is called in the child."""
+        from pgtasks.app import trace
+
+        return trace.execute(self.app, job, hostname=self.hostname)
+
+    def _take(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._held[job.id] = job
+            self.totals[job.task] += 1
+            logger.debug("Task %s[%s] received", job.task, job.task_id)
+        self.pool.submit(jobs)
+
+    def settled(self, settlement: Settlement, job: Job) -> None:
+        """A job has ended or given up its turn."""
+        self.acker.put(settlement)
+
+    def unbegun(self, job: Job) -> None:
+        """Hand back a job that was not begun here."""
+        outcome = Outcome(job.id, job.claim_token, "available", give_back=True)
+        self.acker.put(settle(outcome, job.task_id))
+
+    def lost(self, job: Job, status: int) -> None:
+        """The process that ran this job died."""
+        outcome = verdicts.child_died(self.app, job, status, planned=self._cold)
+        self.acker.put(settle(outcome, job.task_id))
+
+    def timed_out(self, job: Job, limit: float, *, soft: bool) -> None:
+        """A time limit was reached; at the hard one the child has been killed."""
+        kind = "Soft" if soft else "Hard"
+        logger.log(
+            logging.WARNING if soft else logging.ERROR,
+            "%s time limit (%ss) exceeded for %s[%s]",
+            kind,
+            limit,
+            job.task,
+            job.task_id,
+        )
+        if not soft:
+            outcome = verdicts.timed_out(self.app, job, limit)
+            self.acker.put(settle(outcome, job.task_id))
+
+    def _on_abandoned(self, job: Job) -> None:
+        self._held[job.id] = job
+        outcome = verdicts.worker_vanished(self.app, job)
+        self.acker.put(settle(outcome, job.task_id))
+
+    def _give_up_running(self) -> None:
+        for job in list(self._held.values()):
+            self.lost(job, 0)
+
+    def _on_settled(self, batch: Sequence[Settlement]) -> None:
+        again = False
+        for settlement in batch:
+            self._held.pop(settlement.id, None)
+            again = again or settlement.state in ("scheduled", "retryable")
+        if again:
+            self.stager.wakeup.set()
+
+    def room(self) -> None:
+        """The pool can take more jobs."""
+        if not self.fetcher.wakeup.is_set():
+            self.fetcher.wakeup.set()
+
+    def limits(self, job: Job) -> tuple[float | None, float | None]:
+        """Soft and hard limit: the call's, else the task's, else the worker's."""
+        if job.time_limit is not None or job.soft_time_limit is not None:
+            soft, hard = self._task_limits(job.task)
+            return job.soft_time_limit or soft, job.time_limit or hard
+        return self._task_limits(job.task)
+
+    def _task_limits(self, name: str) -> tuple[float | None, float | None]:
+        found = self._limits.get(name)
+        if found is None:
+            task = self.app.tasks.get(name)
+            found = self._limits[name] = (
+                getattr(task, "soft_time_limit", None) or self._soft_limit,
+                getattr(task, "time_limit", None) or self._hard_limit,
+            )
+        return found
+
+    def forget_limits(self, name: str) -> None:
+        """Look up the time limits of a task anew."""
+        self._limits.pop(name, None)
+
+    @property
+    def default_limits(self) -> tuple[float, float]:
+        """Soft and hard limit of tasks that set none; 0 for none."""
+        return self._soft_limit or 0, self._hard_limit or 0
+
+    def held(self) -> list[Job]:
+        """The jobs that are claimed here and not settled, whether they run or wait."""
+        return list(self._held.values())
+
+    def rerunnable(self) -> list[str]:
+        """Names of the tasks that may run again after a crash."""
+        count, names = self._rerunnable
+        tasks = self.app.tasks
+        if count != len(tasks):
+            names = [name for name, task in tasks.items() if task.acks_late]
+            self._rerunnable = (len(tasks), names)
+        return names
+
+    def died(self, what: str, error: BaseException | None) -> None:
+        """A thread lost its duty: a worker that limps is worse than none."""
+        logger.critical("The worker cannot go on without its %s and stops.", what)
+        threading.Thread(
+            target=self.stop, kwargs={"cold": True, "exitcode": EX_SOFTWARE}, daemon=True
+        ).start()
+
+    def _on_news(self, queue: str | None) -> None:
+        # The payload is a hint and nothing more (R26): whatever it says, look.
+        if queue is None or queue == "":
+            self.stager.wakeup.set()
+        if queue is None or queue in self.queues:
+            self.fetcher.wakeup.set()
+
+    # ── in the child ────────────────────────────────────────────────────────────────────
+
+    def _on_process_start(self) -> None:
+        self.app.set_current()
+        self.app.set_default()
+        signals.worker_process_init.send(sender=None)
+
+    def _on_process_stop(self, exitcode: int) -> None:
+        signals.worker_process_shutdown.send(
+            sender=None, pid=os.getpid(), exitcode=exitcode
+        )
+
+
+class _Warden(Service):
+    """Watches for the verdict that this worker is dead, and has it begin anew."""
+
+    name = "warden"
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def run(self) -> None:
+        while not self.stopping:
+            if self._worker.begun.condemned:
+                try:
+                    self._worker.reincarnate()
+                except StorageError as error:
+                    logger.warning("Cannot register anew yet: %s", error)
+            self.wakeup.wait(0.2)
+
+
+def install_signal_handlers(worker: Worker) -> None:
+    """SIGTERM and SIGINT stop warm, the second one cold; SIGQUIT stops cold.
+
+    ``REMAP_SIGTERM=SIGQUIT`` makes SIGTERM stop cold at once, as in Celery.
+    """
+
+    def stop(cold: bool, why: str) -> None:
+        # A handler only starts a thread: it may have interrupted any statement.
+        logger.warning("%s", why)
+        threading.Thread(target=worker.stop, kwargs={"cold": cold}, daemon=True).start()
+
+    calls = Counter[str]()
+
+    def on_stop(number: int, frame: object) -> None:
+        calls["stop"] += 1
+        if calls["stop"] == 1:
+            stop(
+                False,
+                f"worker: {os_signal.Signals(number).name}: warm shutdown, "
+                "running jobs may end (again: cold shutdown)",
+            )
+        elif calls["stop"] == 2:
+            stop(True, "worker: cold shutdown")
+        else:
+            os._exit(1)
+
+    def on_quit(number: int, frame: object) -> None:
+        stop(True, "worker: SIGQUIT: cold shutdown")
+
+    os_signal.signal(os_signal.SIGINT, on_stop)
+    os_signal.signal(os_signal.SIGQUIT, on_quit)
+    remapped = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
+    os_signal.signal(os_signal.SIGTERM, on_quit if remapped else on_stop)
+
+
+def _seconds(value: Any) -> float | None:
+    if not value:
+        return None
+    return float(value.total_seconds() if hasattr(value, "total_seconds") else value)
+
+
+def _version() -> str:
+    from pgtasks import __version__
+
+    return __version__
