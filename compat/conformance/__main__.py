@@ -1,0 +1,87 @@
+"""The command: prepare a workshop, run groups of Celery's tests, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from compat.conformance import report
+from compat.conformance.suite import Suite
+from compat.conformance.targets import CLASSES, Targets
+from compat.conformance.verdict import judge, load_bars, load_ledger
+from compat.conformance.workshop import Trouble, Workshop
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the suite; 0 when the bars hold, or none were asked for."""
+    options = arguments().parse_args(argv)
+    targets, bars = Targets.load(), load_bars()
+    where = options.where or (list(bars) if options.bars else ["t/unit"])
+    files = targets.below(where, options.classes)
+    if not files:
+        print(f"No test of class {', '.join(options.classes)} below {' '.join(where)}.")
+        return 2
+    started = time.monotonic()
+    try:
+        workshop = Workshop.open(fresh=options.fresh)
+        suite = Suite(workshop, targets, options.classes, options.timeout)
+        run = suite.run(files, progress=lambda text: print(text, flush=True))
+    except Trouble as trouble:
+        print(f"conformance: {trouble}", file=sys.stderr)
+        return 2
+    print()
+    report.table(targets, run, options.classes)
+    results = Path(options.json or workshop.path / "results.json")
+    results.write_text(json.dumps(run.as_json(), indent=1), encoding="utf-8")
+    seconds = time.monotonic() - started
+    print(f"\n{seconds:.0f} s. Results: {results}. Logs: {workshop.logs}.")
+    if options.failures:
+        report.failures(run)
+    if not (options.check or options.bars):
+        return 0
+    complaints = judge(run, targets, bars, load_ledger())
+    report.complaints(complaints, [bar for bar in bars if bar in run.files])
+    return 1 if complaints else 0
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m compat.conformance", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "where",
+        nargs="*",
+        help="files or directories of the suite, such as t/unit/app (default: t/unit)",
+    )
+    parser.add_argument(
+        "--classes",
+        default=["P0", "P1"],
+        type=lambda text: [name.upper() for name in text.split(",")],
+        help=f"classes of tests to run, of {','.join(CLASSES)} (default: P0,P1)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="fail if a bar of bars.toml does not hold: a failure that ledger.toml does "
+        "not list, or a pass of a test that it does",
+    )
+    parser.add_argument(
+        "--bars", action="store_true", help="run only what the bars need, and check them"
+    )
+    parser.add_argument("--failures", action="store_true", help="list what did not pass")
+    parser.add_argument("--json", metavar="FILE", help="where to write the results")
+    parser.add_argument(
+        "--timeout", type=float, default=120, help="seconds that one test may take"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="download and install everything anew"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

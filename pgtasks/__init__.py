@@ -1,0 +1,98 @@
+"""Celery's API on PostgreSQL: background jobs as rows.
+
+The names below are looked up when first used, so that importing the package costs
+nothing to speak of.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pgtasks._state import current_app, current_task
+    from pgtasks.app import bugreport, shared_task
+    from pgtasks.app.base import App, Celery
+    from pgtasks.app.task import Task
+    from pgtasks.canvas.signature import Signature, maybe_signature, signature, subtask
+    from pgtasks.exceptions import Cancel, Discard, Snooze
+    from pgtasks.utils import uuid
+
+
+class version_info_t(NamedTuple):
+    """A version in its parts."""
+
+    major: int
+    minor: int
+    micro: int
+    releaselevel: str
+    serial: str
+
+
+__version__ = "0.1.0"
+__author__ = "The pgtasks developers"
+__docformat__ = "markdown"
+
+VERSION = version_info = version_info_t(0, 1, 0, "", "")
+VERSION_BANNER = __version__
+
+_HOMES = {
+    "App": "pgtasks.app.base",
+    "Cancel": "pgtasks.exceptions",
+    "Celery": "pgtasks.app.base",
+    "Discard": "pgtasks.exceptions",
+    "Signature": "pgtasks.canvas",
+    "Snooze": "pgtasks.exceptions",
+    "Task": "pgtasks.app.task",
+    "bugreport": "pgtasks.app",
+    "chain": "pgtasks.canvas",
+    "chord": "pgtasks.canvas",
+    "chunks": "pgtasks.canvas",
+    "current_app": "pgtasks._state",
+    "current_task": "pgtasks._state",
+    "group": "pgtasks.canvas",
+    "maybe_signature": "pgtasks.canvas",
+    "shared_task": "pgtasks.app",
+    "signature": "pgtasks.canvas",
+    "subtask": "pgtasks.canvas",
+    "uuid": "pgtasks.utils",
+    "xmap": "pgtasks.canvas",
+    "xstarmap": "pgtasks.canvas",
+}
+
+__all__ = [
+    "VERSION",
+    "App",
+    "Cancel",
+    "Celery",
+    "Discard",
+    "Signature",
+    "Snooze",
+    "Task",
+    "__version__",
+    "bugreport",
+    "current_app",
+    "current_task",
+    "maybe_signature",
+    "shared_task",
+    "signature",
+    "subtask",
+    "uuid",
+    "version_info",
+]
+
+
+# Not for type checkers, to which every name would then exist.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,150 @@
+"""Ends of jobs that no tracer decides: expired, rejected, unreadable, unknown, lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgtasks import signals
+from pgtasks.app.context import Context
+from pgtasks.app.outcome import Ending, storable
+from pgtasks.app.traceinfo import (
+    FAILURE,
+    IGNORED,
+    LONGEST_REPR,
+    REJECTED,
+    TraceInfo,
+    get_actual_ignore_result,
+    logger,
+    printable,
+)
+from pgtasks.exceptions import (
+    MaxRetriesExceededError,
+    NotRegistered,
+    Reject,
+    WorkerLostError,
+)
+from pgtasks.job import Job
+from pgtasks.utils.einfo import ExceptionInfo
+from pgtasks.utils.text import safe_repr
+
+__all__ = ["expire", "give_up", "lose", "refuse", "settle"]
+
+
+def settle(
+    task: Any, traced: Any, request: dict[str, Any], args: Any, kwargs: Any, ending: Ending
+) -> None:
+    """Write the ends that Celery leaves to the worker: ignored and rejected."""
+    state, exc = traced.info.state, traced.info.retval
+    if state == IGNORED:
+        ending.mark_as_ignored(IGNORED)
+    elif state == REJECTED:
+        _reject(task, request, args, kwargs, exc, traced.retval, ending)
+
+
+def _reject(
+    task: Any,
+    request: dict[str, Any],
+    args: Any,
+    kwargs: Any,
+    exc: Reject,
+    einfo: ExceptionInfo,
+    ending: Ending,
+) -> None:
+    if exc.requeue and task.acks_late:
+        ending.mark_as_requeued()
+        return
+    context = Context(request, args=args, kwargs=kwargs, called_directly=False)
+    ending.mark_as_failure(
+        context.id,
+        exc,
+        einfo.traceback,
+        request=context,
+        store_result=not get_actual_ignore_result(task, context),
+    )
+    signals.task_failure.send(
+        sender=task,
+        task_id=context.id,
+        exception=exc,
+        args=args,
+        kwargs=kwargs,
+        traceback=einfo.tb,
+        einfo=einfo,
+    )
+
+
+def expire(
+    task: Any, request: dict[str, Any], args: Any, kwargs: Any, ending: Ending
+) -> None:
+    """Revoke a job that was claimed after it had expired."""
+    context = Context(request, args=args, kwargs=kwargs, called_directly=False)
+    logger.info("Discarding revoked task: %s[%s]", task.name, printable(context.id))
+    ending.mark_as_revoked(
+        context.id,
+        "expired",
+        request=context,
+        store_result=not get_actual_ignore_result(task, context),
+    )
+    signals.task_revoked.send(
+        sender=task, request=context, terminated=False, signum=None, expired=True
+    )
+
+
+def give_up(task: Any, request: dict[str, Any], args: Any, kwargs: Any, job: Job) -> None:
+    """Fail a job that has used up its attempts without an end: in crashes, or by hand."""
+    context = Context(request, args=args, kwargs=kwargs, called_directly=False)
+    exc = MaxRetriesExceededError(
+        f"{job.task}[{job.task_id}] has used up its max_attempts={job.max_attempts}, and "
+        f"was not started again.",
+        task_args=args,
+        task_kwargs=kwargs,
+    )
+    TraceInfo(FAILURE, exc).handle_error_state(task, context)
+
+
+def refuse(app: Any, task: Any, job: Job, exc: Exception, ending: Ending) -> None:
+    """Fail a job that could not be started, or whose handlers raised out of turn."""
+    known = task is not None
+    ending.mark_as_failure(
+        job.task_id,
+        exc,
+        ExceptionInfo((type(exc), exc, exc.__traceback__)).traceback,
+        store_result=not job.ignore_result or (known and task.store_errors_even_if_ignored),
+    )
+    if isinstance(exc, NotRegistered):
+        logger.error(
+            "Received unregistered task of type %r: %s is discarded. Import the module "
+            "that defines it in this worker (the 'imports' setting).",
+            job.task,
+            printable(job.task_id),
+        )
+        signals.task_unknown.send(
+            sender=app, message=job, exc=exc, name=job.task, id=job.task_id
+        )
+        return
+    logger.error(
+        "Task %s[%s] could not be run: %s",
+        printable(job.task),
+        printable(job.task_id),
+        storable(safe_repr(exc), LONGEST_REPR),
+    )
+    signals.task_rejected.send(sender=app, message=job, exc=exc)
+
+
+def lose(
+    app: Any,
+    task: Any,
+    job: Job,
+    request: dict[str, Any],
+    exc: BaseException,
+    ending: Ending,
+) -> None:
+    """Fail a job whose task wanted to end the process."""
+    context = Context(request, called_directly=False)
+    lost = WorkerLostError("Worker exited prematurely: exitcode 1.")
+    lost.__cause__ = exc
+    lost.__traceback__ = exc.__traceback__
+    ending.again = False
+    try:
+        TraceInfo(FAILURE, lost).handle_error_state(task, context)
+    except Exception as error:
+        refuse(app, task, job, error, ending)

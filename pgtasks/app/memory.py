@@ -1,0 +1,260 @@
+"""``broker_url = "memory://"``: jobs in a heap of this process, for tests.
+
+No thread, no database. The queue has what a worker needs: it hands out jobs and takes back
+outcomes, as the tables do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from pgtasks import states
+from pgtasks.job import Job, NewJob, Outcome
+from pgtasks.storage.jobs import Inserted
+
+__all__ = ["MemoryQueue", "queue_of"]
+
+
+def queue_of(app: Any) -> MemoryQueue:
+    """The jobs in memory of ``app``."""
+    queue: MemoryQueue | None = app.__dict__.get("_memory_queue")
+    if queue is None:
+        queue = app.__dict__.setdefault("_memory_queue", MemoryQueue(app))
+    return queue
+
+
+@dataclass
+class _Row:
+    new: NewJob
+    id: int
+    state: str
+    scheduled_at: float
+    inserted_at: float
+    expires_at: float | None
+    retries: int
+    attempt: int = 0
+    crashes: int = 0
+    claim_token: str = ""
+
+
+class MemoryQueue:
+    """Unfinished jobs, in the order in which the tables would give them out.
+
+    Args:
+        app: Whose result backend is told of outcomes.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._ids = itertools.count(1)
+        self._rows: dict[int, _Row] = {}
+        self._by_task_id: dict[str, int] = {}
+        # Heaps of what waits; what has left since is skipped when it is popped.
+        self._ready: dict[str, list[tuple[int, float, int]]] = {}
+        self._due: list[tuple[float, int]] = []
+        self._changed = threading.Condition(threading.RLock())
+
+    def put(self, jobs: Sequence[NewJob]) -> list[Inserted]:
+        """Insert ``jobs``; one whose id is taken by an unfinished job makes a conflict."""
+        with self._changed:
+            inserted = [self._insert(job) for job in jobs]
+            self._changed.notify_all()
+        return inserted
+
+    def _insert(self, job: NewJob) -> Inserted:
+        if job.task_id in self._by_task_id:
+            return Inserted(None, job.task_id, True)
+        now = time.time()
+        row = _Row(
+            job,
+            next(self._ids),
+            states.AVAILABLE,
+            _moment(job.delay, job.eta, now) or now,
+            now,
+            _moment(job.expires_in, job.expires, now),
+            job.retries,
+        )
+        if row.scheduled_at > now:
+            row.state = states.SCHEDULED
+        self._rows[row.id] = row
+        self._by_task_id[job.task_id] = row.id
+        self._wait(row)
+        return Inserted(row.id, job.task_id, False)
+
+    def _wait(self, row: _Row) -> None:
+        if row.state == states.AVAILABLE:
+            place = (row.new.priority, row.scheduled_at, row.id)
+            heapq.heappush(self._ready.setdefault(row.new.queue, []), place)
+        else:
+            heapq.heappush(self._due, (row.scheduled_at, row.id))
+
+    # ── for a worker ────────────────────────────────────────────────────────────────────
+
+    def get(
+        self, queues: Iterable[str], demand: int = 1, timeout: float | None = 0
+    ) -> list[Job]:
+        """Claim up to ``demand`` jobs of ``queues``, most urgent first.
+
+        Args:
+            queues: Names of the queues.
+            demand: How many at most.
+            timeout: Seconds to wait for the first; None waits until there is one.
+        """
+        queues = list(queues)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while True:
+                self._stage()
+                claimed = [
+                    job for job in (self._claim(queues) for _ in range(demand)) if job
+                ]
+                if claimed:
+                    return claimed
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return []
+                due = self._due[0][0] - time.time() if self._due else None
+                naps = [nap for nap in (left, due) if nap is not None]
+                self._changed.wait(max(0.0, min(naps)) if naps else None)
+
+    def _stage(self) -> None:
+        now = time.time()
+        while self._due and self._due[0][0] <= now:
+            due, id = heapq.heappop(self._due)
+            row = self._rows.get(id)
+            waits = row is not None and row.state in (states.SCHEDULED, states.RETRYABLE)
+            if row is not None and waits and row.scheduled_at == due:
+                row.state = states.AVAILABLE
+                self._wait(row)
+
+    def _claim(self, queues: list[str]) -> Job | None:
+        while True:
+            fronts = [
+                (self._ready[name][0], name) for name in queues if self._ready.get(name)
+            ]
+            if not fronts:
+                return None
+            (_, _, id), name = min(fronts)
+            heapq.heappop(self._ready[name])
+            row = self._rows.get(id)
+            if row is not None and row.state == states.AVAILABLE:
+                return self._start(row)
+
+    def _start(self, row: _Row) -> Job:
+        new = row.new
+        row.state = states.EXECUTING
+        row.attempt += 1
+        row.claim_token = str(uuid4())
+        body = None if new.body is None else bytes(new.body)
+        return Job(
+            id=row.id,
+            task_id=new.task_id,
+            task=new.task,
+            queue=new.queue,
+            priority=new.priority,
+            attempt=row.attempt,
+            retries=row.retries,
+            max_attempts=new.max_attempts,
+            crashes=row.crashes,
+            lost=0,
+            args=new.args,
+            kwargs=new.kwargs,
+            body=body,
+            content_type=new.content_type,
+            content_encoding=new.content_encoding,
+            size=len(body) if body is not None else max(len(new.args), len(new.kwargs)),
+            scheduled_at=row.scheduled_at,
+            inserted_at=row.inserted_at,
+            expires_at=row.expires_at,
+            expired=row.expires_at is not None and row.expires_at <= time.time(),
+            time_limit=new.time_limit,
+            soft_time_limit=new.soft_time_limit,
+            ignore_result=new.ignore_result,
+            root_id=new.root_id,
+            parent_id=new.parent_id,
+            group_id=new.group_id,
+            group_index=new.group_index,
+            origin=new.origin,
+            headers=new.headers,
+            embed=new.embed,
+            claim_token=row.claim_token,
+        )
+
+    def settle(self, outcomes: Iterable[Outcome]) -> set[int]:
+        """Write what became of jobs; the answer holds those that were ours to settle."""
+        settled = set()
+        for outcome in outcomes:
+            with self._changed:
+                row = self._rows.get(outcome.id)
+                if row is None or row.claim_token != outcome.claim_token:
+                    continue
+                settled.add(outcome.id)
+                job = row.new
+                if outcome.state in states.FINISHED_JOB_STATES:
+                    del self._rows[row.id], self._by_task_id[job.task_id]
+                else:
+                    self._continue(row, outcome)
+                # Before the waiters are told: who sees the end sees what follows too.
+                for new in outcome.follow_ups:
+                    self._insert(new)
+                self._app.backend.store_outcome(job, outcome)
+                self._changed.notify_all()
+        return settled
+
+    def _continue(self, row: _Row, outcome: Outcome) -> None:
+        new = row.new
+        for name in ("args", "kwargs", "body", "headers", "embed", "queue", "priority"):
+            value = getattr(outcome, name)
+            if value is not None:
+                setattr(new, name, value)
+        row.attempt -= outcome.give_back
+        row.retries += outcome.retried
+        row.crashes += outcome.crashed
+        row.claim_token = ""
+        row.state = outcome.state
+        now = time.time()
+        row.scheduled_at = _moment(outcome.delay, outcome.eta, now) or row.scheduled_at
+        new.retries = row.retries
+        self._wait(row)
+
+    # ── for people and tests ────────────────────────────────────────────────────────────
+
+    def waiting(self, queue: str | None = None) -> list[NewJob]:
+        """The jobs that wait, in one queue or in all, in the order of their insertion."""
+        with self._changed:
+            return [
+                row.new
+                for row in self._rows.values()
+                if row.state != states.EXECUTING and queue in (None, row.new.queue)
+            ]
+
+    def purge(self, queues: Iterable[str] | None = None) -> int:
+        """Delete what waits, in some queues or in all; the answer is how many."""
+        wanted = None if queues is None else set(queues)
+        with self._changed:
+            gone = [
+                row
+                for row in self._rows.values()
+                if row.state != states.EXECUTING
+                and (wanted is None or row.new.queue in wanted)
+            ]
+            for row in gone:
+                del self._rows[row.id], self._by_task_id[row.new.task_id]
+            return len(gone)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _moment(seconds: float | None, date: str | None, now: float) -> float | None:
+    if seconds is not None:
+        return now + seconds
+    return None if date is None else datetime.fromisoformat(date).timestamp()

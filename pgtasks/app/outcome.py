@@ -1,0 +1,350 @@
+"""What becomes of a job, gathered while it is traced, so that all of it can commit at once.
+
+While a worker traces a job, the job's `Ending` stands in for the result backend: what
+would be stored is noted in an `Outcome`, and the jobs that the end leads to become its
+follow-ups. Outside of a worker there is no ending, and the task's own backend is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any
+
+from pgtasks import states
+from pgtasks.exceptions import PayloadTooLarge, TaskRevokedError
+from pgtasks.job import Error, Job, NewJob, Outcome
+from pgtasks.result import traced_by_worker
+from pgtasks.utils.text import safe_repr
+
+if TYPE_CHECKING:
+    from pgtasks.app.context import Context
+
+__all__ = ["Ending", "current", "error_of", "note_progress", "storable", "store_for"]
+
+#: Longest error text in a row, in characters (R11).
+LONGEST_TEXT = 65536
+
+_ending: ContextVar[Ending | None] = ContextVar("pgtasks.ending", default=None)
+
+
+def current() -> Ending | None:
+    """The ending of the job that a worker traces in this context, if there is one."""
+    return _ending.get()
+
+
+def store_for(task: Any) -> Any:
+    """Where the end of a run of ``task`` is stored: its ending, else the task's backend."""
+    ending = _ending.get()
+    return task.backend if ending is None else ending
+
+
+def note_progress(task_id: str | None, state: str | None, meta: Any) -> None:
+    """Remember what ``update_state`` said, for a task that then asks to be ignored."""
+    ending = _ending.get()
+    if ending is not None and ending.task_id == task_id:
+        ending.progress = (state, meta)
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Trace a task eagerly within another: its end is no part of the other's outcome."""
+    token = _ending.set(None)
+    try:
+        yield
+    finally:
+        _ending.reset(token)
+
+
+class Ending:
+    """Takes the place of the result backend while a worker traces ``job``.
+
+    Args:
+        app: The application.
+        job: The claimed row.
+        backend: The backend that it stands for.
+    """
+
+    __slots__ = (
+        "_app", "_backend", "_tokens", "again", "gathering", "job", "outcome", "progress",
+        "task_id",
+    )  # fmt: skip
+
+    def __init__(self, app: Any, job: Job, backend: Any) -> None:
+        self._app = app
+        self._backend = backend
+        self.job = job
+        self.task_id = job.task_id
+        self.outcome = Outcome(job.id, job.claim_token, "")
+        #: The job asked to run again, with ``retry()``.
+        self.again = False
+        #: Jobs sent now exist only if the outcome is accepted.
+        self.gathering = False
+        self.progress: tuple[str | None, Any] | None = None
+
+    def begin(self) -> None:
+        """From now on this context belongs to the job."""
+        self._tokens: tuple[Token[Any], Token[Any]] = (
+            _ending.set(self),
+            traced_by_worker.set(True),
+        )
+
+    def end(self) -> None:
+        """The job is over; undoes `begin`."""
+        mine, blocking = self._tokens
+        _ending.reset(mine)
+        traced_by_worker.reset(blocking)
+
+    # ── what is sent while the job runs ─────────────────────────────────────────────────
+
+    def takes(self, new: NewJob) -> bool:
+        """Whether ``new`` is no insert of its own, but a part of this job's end.
+
+        It is if the end of the job sends it, or if it is the job itself, to run again.
+        """
+        if new.task_id == self.task_id and new.task == self.job.task:
+            self._run_again(new)
+            return True
+        if self.gathering:
+            self.outcome.follow_ups.append(new)
+            return True
+        return False
+
+    def _run_again(self, new: NewJob) -> None:
+        job, outcome = self.job, self.outcome
+        self.again = True
+        outcome.retried = new.retries > job.retries
+        outcome.delay, outcome.eta = new.delay, new.eta
+        if new.delay is None and new.eta is None:
+            outcome.delay = 0.0
+        if new.body is not None:
+            outcome.body = None if new.body == job.body else new.body
+        else:
+            outcome.args = None if new.args == job.args else new.args
+            outcome.kwargs = None if new.kwargs == job.kwargs else new.kwargs
+        if new.headers is not None and new.headers != job.headers:
+            outcome.headers = _merged(job.headers, new.headers)
+        if new.embed is not None and new.embed != job.embed:
+            outcome.embed = new.embed
+        if new.queue != job.queue:
+            outcome.queue = new.queue
+        if new.priority != job.priority:
+            outcome.priority = new.priority
+
+    def run_again_in(self, seconds: float) -> None:
+        """Have the job run again because of ``max_attempts``."""
+        self.again = True
+        self.outcome.retried = True
+        self.outcome.delay = seconds
+
+    @contextmanager
+    def gather(self) -> Iterator[None]:
+        """Make what the body sends a part of the outcome."""
+        self.gathering, before = True, self.gathering
+        try:
+            yield
+        finally:
+            self.gathering = before
+
+    # ── what a backend is told, by Celery's names ───────────────────────────────────────
+
+    def mark_as_done(
+        self,
+        task_id: str,
+        result: Any,
+        request: Context | None = None,
+        store_result: bool = True,
+        state: str = states.SUCCESS,
+    ) -> None:
+        """The task returned ``result``; EncodeError if that cannot be stored."""
+        outcome = self.outcome
+        if store_result:
+            self._store(result, state)
+        children = request._children if request is not None else None
+        if children:
+            outcome.children = json.dumps([child.as_tuple() for child in children])
+        outcome.state = states.COMPLETED
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: str | None = None,
+        request: Context | None = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = states.FAILURE,
+    ) -> None:
+        """The task raised ``exc``; its errbacks are called, and what they send gathered."""
+        outcome = self.outcome
+        outcome.state = states.DISCARDED
+        outcome.error = error_of(exc, traceback)
+        # A success that could not be stored leads to nothing.
+        outcome.follow_ups.clear()
+        outcome.result = outcome.result_body = outcome.result_content_type = None
+        if store_result:
+            self._store_exception(exc, state)
+            outcome.traceback = outcome.error.traceback
+        if call_errbacks and request is not None and request.errbacks and not self.again:
+            with self.gather():
+                self._backend._call_task_errbacks(request, exc, traceback)
+
+    def mark_as_retry(
+        self,
+        task_id: str,
+        exc: BaseException | None,
+        traceback: str | None = None,
+        request: Context | None = None,
+        store_result: bool = True,
+        state: str = states.RETRY,
+    ) -> None:
+        """The task is going to run again because of ``exc``."""
+        outcome = self.outcome
+        outcome.state = states.RETRYABLE
+        if exc is not None:
+            outcome.error = error_of(exc, traceback)
+            if store_result:
+                self._store_exception(exc, state)
+
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: Any = "",
+        request: Context | None = None,
+        store_result: bool = True,
+        state: str = states.REVOKED,
+    ) -> None:
+        """The task has expired, or has cancelled itself."""
+        outcome = self.outcome
+        outcome.state = states.CANCELLED
+        error = TaskRevokedError(reason)
+        outcome.error = error_of(error, None)
+        if store_result:
+            self._store_exception(error, state)
+
+    def mark_as_snoozed(self, seconds: float) -> None:
+        """The task wants to run again later, at no cost."""
+        outcome = self.outcome
+        outcome.state = states.SCHEDULED
+        outcome.delay = seconds
+        outcome.give_back = True
+
+    def mark_as_requeued(self) -> None:
+        """The task gives the job back: it may run again at once."""
+        self.outcome.state = states.AVAILABLE
+
+    def mark_as_ignored(self, state: str) -> None:
+        """The task wants its state left alone: the last one it gave itself stays."""
+        outcome = self.outcome
+        outcome.state = states.COMPLETED
+        outcome.status = state
+        if self.progress is not None:
+            status, meta = self.progress
+            outcome.status = status
+            outcome.state = _JOB_STATE_OF.get(status, states.COMPLETED)
+            self._store(meta, status)
+
+    def store_result(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        """A state on the way, such as STARTED, is shown at once."""
+        return self._backend.store_result(task_id, *args, **kwargs)
+
+    def process_cleanup(self) -> None:
+        """See `Backend.process_cleanup`."""
+        self._backend.process_cleanup()
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────
+
+    def finish(self, runtime: float | None) -> Outcome:
+        """The outcome, once everything has been said."""
+        outcome = self.outcome
+        outcome.runtime = runtime or 0.0
+        if self.again and outcome.state in (states.COMPLETED, states.DISCARDED):
+            # It called retry() and then went on to an end of its own (throw=False, or a
+            # broad except). The retry had been promised, and what comes of it counts.
+            if outcome.state == states.COMPLETED:
+                outcome.result = outcome.result_body = outcome.result_content_type = None
+            outcome.state = states.RETRYABLE
+            outcome.status = None
+            outcome.follow_ups.clear()
+        return outcome
+
+    def _store(self, value: Any, state: str | None) -> None:
+        backend, outcome = self._backend, self.outcome
+        text, body, content_type = backend.dump(backend.encode_result(value, state))
+        limit = self._app.conf.result_max_size
+        size = len(body) if body is not None else len(text)
+        if limit and size > limit:
+            raise PayloadTooLarge(
+                f"The result of task {self.job.task}[{self.task_id}] takes {size:,} bytes, "
+                f"more than result_max_size = {limit:,}. Store it elsewhere and return "
+                f"where it is, or set ignore_result=True."
+            )
+        outcome.result, outcome.result_body = text, body
+        outcome.result_content_type = content_type
+
+    def _store_exception(self, exc: BaseException, state: str) -> None:
+        backend = self._backend
+        try:
+            prepared = backend.encode_result(exc, state)
+            text, body, content_type = backend.dump(prepared)
+            if len(body if body is not None else text) > LONGEST_TEXT:
+                raise PayloadTooLarge("The exception's arguments are too long.")
+        except Exception:
+            # Whatever its arguments are, that it failed must be known.
+            short = storable(_message(exc), LONGEST_TEXT // 8)
+            kind = type(exc)
+            prepared = {
+                "exc_type": kind.__qualname__,
+                "exc_message": [short],
+                "exc_module": kind.__module__,
+            }
+            if backend.serializer == "pickle":
+                prepared = Exception(f"{kind.__qualname__}: {short}")
+            text, body, content_type = backend.dump(prepared)
+        outcome = self.outcome
+        outcome.result, outcome.result_body = text, body
+        outcome.result_content_type = content_type
+
+
+_JOB_STATE_OF: dict[str | None, str] = {
+    states.FAILURE: states.DISCARDED,
+    states.REVOKED: states.CANCELLED,
+}
+
+
+def _merged(old: str | None, new: str) -> str:
+    return json.dumps({**json.loads(old), **json.loads(new)}) if old else new
+
+
+def error_of(exc: BaseException, traceback: str | None) -> Error:
+    """An exception as it is kept in the history of its job."""
+    kind = type(exc)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__", "pgtasks.exceptions"):
+        name = f"{kind.__module__}.{name}"
+    return Error(storable(name, 1024), storable(_message(exc)), storable(traceback or ""))
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:
+        return safe_repr(exc)
+
+
+def storable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """``text`` as PostgreSQL can store it: no NUL, no lone surrogate, not endless (R11)."""
+    if len(text) > longest:
+        # The beginning says what it is, the end of a traceback what happened.
+        half = longest // 2 - 40
+        left_out = len(text) - 2 * half
+        text = f"{text[:half]}\n… {left_out:,} characters left out …\n{text[-half:]}"
+    if "\x00" in text:
+        text = text.replace("\x00", "\\x00")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return text

@@ -1,0 +1,1 @@
+"""Result backends: where what tasks return is kept, and read again."""

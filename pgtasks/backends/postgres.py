@@ -1,0 +1,380 @@
+"""Results as rows: read where the jobs are, and waited for by notification."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from pgtasks import serialization, states
+from pgtasks.backends.base import BaseBackend, _find_class
+from pgtasks.exceptions import TimeoutError
+from pgtasks.utils.log import get_logger
+
+if TYPE_CHECKING:
+    from pgtasks.storage.results import Result
+
+__all__ = ["PostgresBackend"]
+
+logger = get_logger("celery.backends.postgres")
+
+#: Seconds between two looks: at first, and at most unless the caller says.
+FIRST_LOOK, USUAL_LOOK = 0.05, 0.5
+
+
+class PostgresBackend(BaseBackend):
+    """Reads results from the jobs' own rows.
+
+    A worker writes a result together with the end of its job, so that storing is not this
+    class's business, but for states on the way.
+    """
+
+    supports_native_join = True
+    supports_autoexpire = True
+    thread_safe = True
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The database's URL; without the password unless asked for."""
+        from kombu.utils.url import maybe_sanitize_url
+
+        url = str(self.app.database.url)
+        return url if include_password else str(maybe_sanitize_url(url))
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str | None,
+        traceback: str | None = None,
+        request: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        from pgtasks.storage import jobs, results
+
+        database = self.app.database
+        text, body, content_type = self.dump(result)
+        if state in self.READY_STATES and not _is_running(request, task_id):
+            query = results.store(
+                task_id,
+                state=_JOB_STATE_OF[state],
+                status=state,
+                result=text,
+                result_body=body,
+                result_content_type=content_type,
+                traceback=traceback,
+                children=json.dumps(self.current_task_children(request) or []),
+                task=getattr(request, "task", None) or "",
+            )
+        else:
+            if text is None:
+                # The column is text; a state on the way is JSON whatever results are.
+                text = serialization.dumps(result)
+            query = jobs.progress(task_id, str(state), text)
+        if not database.run(query, retry=True):
+            logger.debug(
+                "State %s of task %s was not stored: it does not run.", state, task_id
+            )
+        return result
+
+    def _forget(self, task_id: str) -> None:
+        from pgtasks.storage import results
+
+        self.app.database.run(results.forget([task_id]), retry=True)
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────
+
+    def get_job(self, task_id: str) -> Result | None:
+        """The row of a task."""
+        return self._read([task_id]).get(task_id)
+
+    def _read(self, task_ids: Iterable[str]) -> dict[str, Result]:
+        from pgtasks.storage import results
+
+        found: dict[str, Result] = self.app.database.run(
+            results.read([str(task_id) for task_id in task_ids]), retry=True
+        )
+        return found
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        return self._meta(self.get_job(str(task_id)))
+
+    def read_many(self, task_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The metas of many tasks, by id, in one question."""
+        return {task_id: self._meta(row) for task_id, row in self._read(task_ids).items()}
+
+    def task_result_exists(self, task_id: str) -> bool:
+        """Whether there is a row of this task."""
+        return self.get_job(task_id) is not None
+
+    def _meta(self, row: Result | None) -> dict[str, Any]:
+        if row is None:
+            return {"status": states.PENDING, "result": None}
+        status = states.status_of(row.state, row.status)
+        traceback = row.traceback
+        if status == states.RETRY and row.result is None:
+            value, traceback = _last_error(row)
+        else:
+            value = self.load(row.result, row.result_body, row.result_content_type)
+        meta = _Meta(
+            status=status,
+            result=value,
+            traceback=traceback,
+            children=self.load(row.children) if row.children else None,
+            date_done=_date(row.finished_at),
+            task_id=row.task_id,
+            name=row.task,
+            worker=row.worker,
+            retries=row.retries,
+            queue=row.queue,
+        )
+        meta.row, meta.backend = row, self
+        if row.group_id:
+            meta["group_id"] = row.group_id
+        if row.parent_id:
+            meta["parent_id"] = row.parent_id
+        return self.meta_from_decoded(meta)
+
+    # ── waiting ─────────────────────────────────────────────────────────────────────────
+
+    def wait_for(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float = USUAL_LOOK,
+        no_ack: bool = True,
+        on_interval: Callable[..., Any] | None = None,
+    ) -> dict[str, Any]:
+        """Wait until the task is over, and return its meta.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout``.
+        """
+        self._ensure_not_eager()
+        for rows in self._looks([task_id], timeout, interval, on_interval):
+            row = rows.get(task_id)
+            if row is not None and row.finished:
+                meta = self._meta(row)
+                if meta["status"] == states.SUCCESS:
+                    self._cache[task_id] = meta
+                return meta
+        raise self._too_late(task_id, timeout, rows.get(task_id))
+
+    def get_many(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None = None,
+        interval: float | None = USUAL_LOOK,
+        no_ack: bool = True,
+        on_message: Callable[[Any], Any] | None = None,
+        on_interval: Callable[..., Any] | None = None,
+        max_iterations: int | None = None,
+        READY_STATES: frozenset[str] = states.READY_STATES,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The results of ``task_ids`` as the tasks end, as ``(id, meta)``."""
+        waiting = {str(task_id) for task_id in task_ids}
+        if not waiting:
+            return
+        looks = self._looks(waiting, timeout, interval or USUAL_LOOK, on_interval)
+        for look, rows in enumerate(looks, 1):
+            for task_id, row in rows.items():
+                if row.finished and task_id in waiting:
+                    waiting.discard(task_id)
+                    meta = self._meta(row)
+                    if on_message is not None:
+                        on_message(meta)
+                    yield task_id, meta
+            if not waiting or look == max_iterations:
+                return
+        raise TimeoutError(f"{len(waiting)} tasks were not ready after {timeout} s.")
+
+    def _looks(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None,
+        interval: float,
+        on_interval: Callable[..., Any] | None,
+    ) -> Iterator[dict[str, Result]]:
+        """The rows of ``task_ids``, now and whenever something may have happened.
+
+        Ends when the time is up. The caller takes from ``task_ids`` what it has seen.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        rows = self._read(task_ids)
+        yield rows
+        if on_interval is not None:
+            on_interval()
+        if deadline is not None and time.monotonic() >= deadline:
+            return
+        woken = threading.Event()
+        with self._woken_by(task_ids, woken.set):
+            nap = FIRST_LOOK
+            marked: set[str] = set()
+            while True:
+                woken.clear()
+                marked |= self._mark(set(task_ids) - marked, rows)
+                rows = self._read(task_ids)
+                yield rows
+                if on_interval is not None:
+                    on_interval()
+                left = interval if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    return
+                heard = marked.issuperset(task_ids) and self.app.notifier.listening
+                woken.wait(min(interval if heard else nap, left))
+                nap = min(nap * 1.5, interval)
+
+    def _mark(self, task_ids: set[str], rows: dict[str, Result]) -> set[str]:
+        """Have the end of these jobs notify; answer those of which that is certain.
+
+        A job that nobody has seen yet may be inserted between the marking and the next
+        look, and is marked again then.
+        """
+        from pgtasks.storage import results
+
+        if task_ids:
+            self.app.database.run(results.await_(sorted(task_ids)), retry=True)
+        return {task_id for task_id in task_ids if task_id in rows}
+
+    @contextmanager
+    def _woken_by(self, task_ids: Iterable[str], wake: Callable[[], Any]) -> Iterator[None]:
+        def heard(payload: str | None) -> None:
+            if payload is None or payload in task_ids:
+                wake()
+
+        unsubscribe = self.app.notifier.subscribe("pgtasks.results", heard)
+        try:
+            yield
+        finally:
+            unsubscribe()
+
+    async def await_result(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float = USUAL_LOOK,
+        parents: Iterable[Any] = (),
+    ) -> dict[str, Any]:
+        """`wait_for` on an event loop, which goes on meanwhile.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout``.
+        """
+        import asyncio
+
+        from pgtasks.storage import results
+
+        self._ensure_not_eager()
+        database = self.app.async_database
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wanted = [task_id, *(parent.id for parent in parents)]
+        by_id = {parent.id: parent for parent in parents}
+
+        async def look() -> Result | None:
+            rows: dict[str, Result] = await database.run(results.read(wanted), retry=True)
+            for parent_id, parent in by_id.items():
+                if parent_id in rows and rows[parent_id].finished:
+                    parent._maybe_set_cache(self._meta(rows[parent_id]))
+                    parent.maybe_throw()
+            return rows.get(task_id)
+
+        row = await look()
+        if row is not None and row.finished:
+            return self._meta(row)
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        with self._woken_by(wanted, lambda: loop.call_soon_threadsafe(woken.set)):
+            nap, marked = FIRST_LOOK, False
+            while True:
+                woken.clear()
+                if not marked:
+                    await database.run(results.await_(wanted), retry=True)
+                    marked = row is not None
+                row = await look()
+                if row is not None and row.finished:
+                    return self._meta(row)
+                left = interval if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise self._too_late(task_id, timeout, row)
+                heard = marked and self.app.notifier.listening
+                try:
+                    await asyncio.wait_for(
+                        woken.wait(), min(interval if heard else nap, left)
+                    )
+                except asyncio.TimeoutError:
+                    pass
+                nap = min(nap * 1.5, interval)
+
+    def _too_late(
+        self, task_id: str, timeout: float | None, row: Result | None
+    ) -> Exception:
+        if row is None:
+            what = "there is no such job: it was not sent, or its transaction is still open"
+        else:
+            what = f"it is {states.status_of(row.state, row.status)} ({row.state})"
+        return TimeoutError(f"Task {task_id} was not ready after {timeout} s: {what}.")
+
+
+class _Meta(dict[str, Any]):
+    """A meta whose arguments are decoded when somebody asks for them."""
+
+    row: Any = None
+    backend: Any = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key in ("args", "kwargs") and key not in self and self.row is not None:
+            row = self.row
+            self["args"], self["kwargs"] = serialization.load_arguments(
+                row.args, row.kwargs, row.body, row.content_type, row.content_encoding,
+                self.backend.accept,
+            )  # fmt: skip
+        return super().get(key, default)
+
+
+_JOB_STATE_OF = {
+    states.SUCCESS: states.COMPLETED,
+    states.FAILURE: states.DISCARDED,
+    states.REVOKED: states.CANCELLED,
+}
+
+
+def _is_running(request: Any, task_id: str) -> bool:
+    """Whether the task that runs says this of itself, so that its row is still to do."""
+    return (
+        request is not None
+        and not getattr(request, "called_directly", True)
+        and not getattr(request, "is_eager", False)
+        and getattr(request, "id", None) == task_id
+    )
+
+
+def _date(epoch: float | None) -> datetime | None:
+    if epoch is None:
+        return None
+    try:
+        return datetime.fromtimestamp(epoch, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None  # A row may hold a date that no datetime can (R4).
+
+
+def _last_error(row: Result) -> tuple[Any, str | None]:
+    """The exception because of which a job waits to run again."""
+    errors = json.loads(row.errors or "[]")
+    if not errors:
+        return None, None
+    last = errors[-1]
+    module, _, name = str(last.get("kind") or "Exception").rpartition(".")
+    # Python's own errors and ours are kept without their module.
+    module = module or ("builtins" if hasattr(builtins, name) else "pgtasks.exceptions")
+    kind = _find_class(name, module)
+    if not isinstance(kind, type) or not issubclass(kind, Exception):
+        kind = Exception
+    try:
+        return kind(last.get("message")), last.get("traceback")
+    except Exception:
+        return Exception(last.get("message")), last.get("traceback")

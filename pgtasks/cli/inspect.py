@@ -1,0 +1,210 @@
+"""The ``inspect`` and ``control`` commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
+from pgtasks.cli.options import COMMAS, Command, option
+from pgtasks.utils.text import pluralize
+
+if TYPE_CHECKING:
+    from pgtasks.worker.control import CommandInfo
+
+__all__ = ["NOBODY", "control", "destination_options", "inspect"]
+
+NOBODY = (
+    "No nodes replied within time constraint. 'pgtasks doctor' tells which workers there "
+    "are; --timeout waits longer."
+)
+
+
+def destination_options(command: Any) -> Any:
+    """Add the options of all commands that talk to workers; a decorator."""
+    group = "Remote Control Options"
+    for decorate in (
+        option(
+            "-j", "--json", "as_json", group=group, is_flag=True, help="Answer in JSON."
+        ),
+        option(
+            "-d",
+            "--destination",
+            group=group,
+            type=COMMAS,
+            metavar="NAMES",
+            help="Names of the workers, with commas between them; all by default.",
+        ),
+        option(
+            "-t",
+            "--timeout",
+            group=group,
+            type=float,
+            default=1.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Wait for replies for no longer than this.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _commands(kind: str) -> dict[str, CommandInfo]:
+    """The commands of one kind: ours, and those that the application has added."""
+    from pgtasks.worker.control import Panel
+
+    return {
+        name: info
+        for name, info in sorted(Panel.meta.items())
+        if info.type == kind and info.visible
+    }
+
+
+def _list_option(kind: str) -> Callable[[Any], Any]:
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if not value:
+            return
+        invocation = ctx.ensure_object(Invocation)
+        if invocation.app is not None:
+            invocation.app.loader.import_default_modules()
+        formatter = ctx.make_formatter()
+        with formatter.section(f"{kind.capitalize()} Commands"):
+            formatter.write_dl(
+                [
+                    (f"{name} {info.signature or ''}".rstrip(), info.help)
+                    for name, info in _commands(kind).items()
+                ]
+            )
+        click.echo(formatter.getvalue(), nl=False)
+        ctx.exit()
+
+    return click.option(
+        "--list",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show,
+        help=f"List the {kind} commands.",
+    )
+
+
+@click.command(cls=Command, context_settings={"allow_extra_args": True})
+@click.argument("command")
+@_list_option("inspect")
+@destination_options
+@click.pass_context
+def inspect(
+    ctx: click.Context,
+    command: str,
+    timeout: float,
+    destination: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Ask workers about themselves: ping, active, registered, stats, and more (--list).
+
+    What stands behind COMMAND are its arguments.
+    """
+    invocation = ctx.ensure_object(Invocation)
+    arguments = _arguments(invocation, "inspect", command, ctx.args)
+    replies = _ask(invocation, command, arguments, timeout, destination, as_json=as_json)
+    if as_json:
+        invocation.out.json(
+            {name: reply for each in replies for name, reply in each.items()}
+        )
+    elif not invocation.out.quiet:
+        invocation.out.say(f"\n{len(replies)} {pluralize(len(replies), 'node')} online.")
+
+
+@click.command(cls=Command, context_settings={"allow_extra_args": True})
+@click.argument("command")
+@_list_option("control")
+@destination_options
+@click.pass_context
+def control(
+    ctx: click.Context,
+    command: str,
+    timeout: float,
+    destination: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Tell workers something: shutdown, add_consumer, and more (--list).
+
+    What stands behind COMMAND are its arguments.
+    """
+    invocation = ctx.ensure_object(Invocation)
+    arguments = _arguments(invocation, "control", command, ctx.args)
+    replies = _ask(invocation, command, arguments, timeout, destination, as_json=as_json)
+    if as_json:
+        invocation.out.json(replies)
+    if any("error" in reply for each in replies for reply in each.values()):
+        ctx.exit(1)
+
+
+def _ask(
+    invocation: Invocation,
+    command: str,
+    arguments: dict[str, Any],
+    timeout: float,
+    destination: list[str] | None,
+    *,
+    as_json: bool,
+) -> list[dict[str, Any]]:
+    def show(reply: dict[str, Any]) -> None:
+        for node, answer in reply.items():
+            invocation.out.reply(node, answer)
+
+    replies: list[dict[str, Any]] = invocation.application.control.broadcast(
+        command,
+        arguments=arguments,
+        destination=destination,
+        timeout=timeout,
+        callback=None if as_json else show,
+        reply=True,
+    )
+    if not replies:
+        raise Failure(NOBODY, EX_UNAVAILABLE)
+    return replies
+
+
+def _arguments(
+    invocation: Invocation, kind: str, command: str, words: list[str]
+) -> dict[str, Any]:
+    """Read the words behind a command as its arguments."""
+    invocation.application.loader.import_default_modules()
+    known = _commands(kind)
+    info = known.get(command)
+    if info is None:
+        raise click.UsageError(_unknown(kind, command, known))
+    arguments: dict[str, Any] = {}
+    rest = list(words)
+    for name, read in info.args or ():
+        if rest:
+            word = rest.pop(0)
+            try:
+                arguments[name] = word if read is None else read(word)
+            except (TypeError, ValueError) as error:
+                raise click.UsageError(
+                    f"The argument {name} of {command!r} cannot be {word!r}: {error}."
+                ) from error
+    if info.variadic:
+        arguments[info.variadic] = rest
+    elif rest:
+        takes = info.signature or "none"
+        raise click.UsageError(
+            f"The command {command!r} has no use for {' '.join(rest)!r}. Its arguments: {takes}"
+        )
+    return arguments
+
+
+def _unknown(kind: str, command: str, known: dict[str, CommandInfo]) -> str:
+    other = "control" if kind == "inspect" else "inspect"
+    text = f"Command {command!r} not recognized."
+    if command in _commands(other):
+        return f"{text} It is one of the others: pgtasks {other} {command}"
+    near = get_close_matches(command, known, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{text}{hint} Available {kind} commands: {', '.join(known)}"

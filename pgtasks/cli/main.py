@@ -1,0 +1,137 @@
+"""The program ``pgtasks``: its options and its commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgtasks.cli.invocation import EX_CONFIG, EX_UNAVAILABLE, Failure, Invocation
+from pgtasks.cli.options import Group, global_options
+
+if TYPE_CHECKING:
+    from pgtasks.app.base import Celery
+
+__all__ = ["Invocation", "main", "program"]
+
+COMMANDS = {
+    "worker": ("pgtasks.cli.worker:worker", "Start a worker."),
+    "call": ("pgtasks.cli.call:call", "Call a task by its name."),
+    "result": ("pgtasks.cli.result:result", "Show the result of a task."),
+    "status": ("pgtasks.cli.status:status", "Show the workers that are there."),
+    "inspect": ("pgtasks.cli.inspect:inspect", "Ask workers about themselves."),
+    "control": ("pgtasks.cli.inspect:control", "Tell workers something."),
+    "purge": ("pgtasks.cli.purge:purge", "Delete the waiting jobs of queues."),
+    "schema": ("pgtasks.cli.schema:schema", "Create the tables, bring them up to date."),
+    "doctor": ("pgtasks.cli.doctor:doctor", "Check the installation and say what to do."),
+    "report": ("pgtasks.cli.report:report", "Show what belongs into a bug report."),
+    "demo": ("pgtasks.cli.demo:demo", "Run a program to its end, and check it."),
+}
+
+_LATER = "It comes with a later version."
+ABSENT = {
+    "amqp": "There is no broker. 'pgtasks doctor' looks at the database, psql into it.",
+    "beat": f"{_LATER} Until then have cron run 'pgtasks call'.",
+    "events": f"{_LATER} 'pgtasks inspect active' and the view pgtasks.all_jobs show what "
+    "happens now.",
+    "flower": "Flower needs Celery's events. The view pgtasks.all_jobs has every job.",
+    "graph": "There are no boot steps to draw.",
+    "list": "There are no bindings. 'pgtasks inspect active_queues' lists queues.",
+    "logtool": "The view pgtasks.all_jobs tells of every job what a log could, and psql counts.",
+    "migrate": "There is no broker to move jobs from. The tables: 'pgtasks schema apply'.",
+    "multi": f"{_LATER} Until then start one 'pgtasks worker' each, with systemd or the like.",
+    "shell": f"{_LATER} Until then: python -i -c 'from proj import app'.",
+    "upgrade": "Old names of settings are understood. The tables: 'pgtasks schema apply'.",
+}
+
+
+class _Program(Group):
+    """Turns errors that have a remedy into a message and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            found = ctx.find_object(Invocation)
+            status = _status_of(error)
+            if status is None or (found is not None and found.debug):
+                raise
+            raise Failure(str(error), status) from error
+
+
+def _status_of(error: Exception) -> int | None:
+    """The exit status for an error with a remedy; None for what only a traceback tells."""
+    from pgtasks.dev import EmbeddedPostgresError
+    from pgtasks.exceptions import ImproperlyConfigured, PgtasksError
+
+    if isinstance(error, (ImproperlyConfigured, EmbeddedPostgresError)):
+        return EX_CONFIG
+    # What has not been imported has not been raised, and is dear to import.
+    storage = sys.modules.get("pgtasks.storage.errors")
+    if storage is not None and isinstance(error, storage.StorageError):
+        if isinstance(error, storage.StorageMisconfigured):
+            return EX_CONFIG
+        if isinstance(error, (storage.StorageUnavailable, storage.StorageBusy)):
+            return EX_UNAVAILABLE
+        return 1
+    kombu = sys.modules.get("kombu.exceptions")
+    if kombu is not None and isinstance(error, kombu.OperationalError):
+        return EX_UNAVAILABLE
+    return 1 if isinstance(error, PgtasksError) else None
+
+
+@click.group(
+    cls=_Program,
+    homes=COMMANDS,
+    absent=ABSENT,
+    invoke_without_command=True,
+    params=global_options(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("--version", is_flag=True, help="Show the version.")
+@click.pass_context
+def program(ctx: click.Context, version: bool) -> None:
+    """Celery's command line, for jobs in PostgreSQL."""
+    ctx.ensure_object(Invocation)
+    if version:
+        from pgtasks import VERSION_BANNER
+
+        click.echo(VERSION_BANNER)
+        ctx.exit()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(argv: Sequence[str] | None = None, *, app: Celery | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        argv: Its words, without the program's name; those of the process by default.
+        app: The application, in place of one that ``-A`` names.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A task's name may have signs that the terminal's encoding has not.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = program.main(
+            None if argv is None else list(argv),
+            prog_name="pgtasks",
+            standalone_mode=False,
+            auto_envvar_prefix="CELERY",
+            obj=None if app is None else Invocation(named=app),
+        )
+    except click.Abort as abort:
+        click.echo("Aborted!", err=True)
+        return 130 if isinstance(abort.__cause__, KeyboardInterrupt) else 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has had enough, and must not hear of the rest either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,384 @@
+"""Options, commands and the group: click's, with what Celery's command line does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+__all__ = [
+    "COMMAS",
+    "LOG_LEVEL",
+    "MOMENT",
+    "MOMENT_OR_SECONDS",
+    "Command",
+    "Group",
+    "JsonParam",
+    "Option",
+    "option",
+]
+
+
+# ── options ─────────────────────────────────────────────────────────────────────────────
+
+
+class Option(click.Option):
+    """An option with a heading to stand under in the help.
+
+    Args:
+        *args: As click's.
+        help_group: The heading.
+        **kwargs: As click's.
+    """
+
+    def __init__(self, *args: Any, help_group: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.help_group = help_group
+
+
+def option(*names: str, group: str, **settings: Any) -> Callable[[Any], Any]:
+    """Add an option to a command, under the heading ``group``; a decorator."""
+    return click.option(*names, cls=Option, help_group=group, **settings)
+
+
+def _write_grouped(
+    ctx: click.Context, formatter: click.HelpFormatter, params: Iterable[click.Parameter]
+) -> None:
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for param in params:
+        record = param.get_help_record(ctx)
+        if record is not None:
+            heading = getattr(param, "help_group", None) or "Options"
+            sections.setdefault(heading, []).append(record)
+    for heading, records in sections.items():
+        with formatter.section(heading):
+            formatter.write_dl(records)
+
+
+# ── options of every command ────────────────────────────────────────────────────────────
+
+
+def _tell(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Put the value of a global option where all commands look for it."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        # Behind the command it wins; not given there, it must not undo what was.
+        if value not in (None, False):
+            from pgtasks.cli.main import Invocation
+
+            setattr(ctx.ensure_object(Invocation), name, value)
+
+    return callback
+
+
+def _change_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        try:
+            os.chdir(value)
+        except OSError as error:
+            raise click.BadParameter(str(error), ctx=ctx, param=param) from error
+
+
+def global_options(*, hidden: bool = False) -> list[click.Parameter]:
+    """The options that stand before the command, or, hidden from its help, behind it."""
+
+    def make(*names: str, callback: Any, **settings: Any) -> click.Parameter:
+        if hidden:
+            # The environment has been asked when they were looked for in front.
+            settings.pop("envvar", None)
+            settings["show_envvar"] = False
+        return Option(
+            list(names),
+            help_group="Global Options",
+            expose_value=False,
+            hidden=hidden,
+            callback=callback,
+            allow_from_autoenv=not hidden,
+            **settings,
+        )
+
+    return [
+        make(
+            "-A", "--app",
+            envvar="APP",
+            metavar="APP",
+            type=click.UNPROCESSED,
+            callback=_tell("named"),
+            help="The application: proj, proj.celery or proj.module:name.",
+        ),
+        make(
+            "-b", "--broker",
+            envvar="BROKER_URL",
+            metavar="URL",
+            callback=_tell("broker"),
+            help="The database, postgresql://user@host/name, over the one in the settings.",
+        ),
+        make(
+            "--result-backend",
+            envvar="RESULT_BACKEND",
+            metavar="URL",
+            callback=_tell("result_backend"),
+            help="Where results are kept.",
+        ),
+        make(
+            "--loader",
+            envvar="LOADER",
+            metavar="NAME",
+            callback=_tell("loader"),
+            help="Class that loads the configuration.",
+        ),
+        make(
+            "--config",
+            envvar="CONFIG_MODULE",
+            metavar="MODULE",
+            callback=_tell("config"),
+            help="Module with the configuration.",
+        ),
+        make(
+            "--workdir",
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            is_eager=True,
+            callback=_change_folder,
+            help="Go to this folder first.",
+        ),
+        make("-C", "--no-color", is_flag=True, callback=_tell("no_color"), help="No colours."),
+        make("-q", "--quiet", is_flag=True, callback=_tell("quiet"), help="Say less."),
+        make(
+            "--skip-checks",
+            is_flag=True,
+            callback=_tell("skip_checks"),
+            help="Skip Django's system checks.",
+        ),
+        make(
+            "--debug", is_flag=True, callback=_tell("debug"), help="Show tracebacks of errors."
+        ),
+    ]  # fmt: skip
+
+
+def accept_global_options(command: click.Command) -> click.Command:
+    """Let a command, and those below it, take the global options behind its name too."""
+    if not getattr(command, "_takes_global_options", False):
+        command._takes_global_options = True  # type: ignore[attr-defined]
+        taken = {name for param in command.params for name in param.opts}
+        command.params += [
+            param
+            for param in global_options(hidden=True)
+            if not taken.intersection(param.opts)
+        ]
+        if isinstance(command, click.Group):
+            for below in command.commands.values():
+                accept_global_options(below)
+    return command
+
+
+# ── commands ────────────────────────────────────────────────────────────────────────────
+
+
+class Command(click.Command):
+    """A command whose help is in sections, and that programs may add options to.
+
+    Those are what Celery calls user options: ``app.user_options["worker"].add(Option(…))``,
+    and ``["preload"]`` for all commands.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, knowing the application's own options."""
+        invocation = ctx.obj
+        if invocation is not None:
+            invocation.named = _named_in(args) or invocation.named
+            invocation.command = self.name
+            if invocation.named is not None:
+                ctx.meta["pgtasks.user_options"] = invocation.user_options(self.name or "")
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own, and those of the application."""
+        return [*super().get_params(ctx), *ctx.meta.get("pgtasks.user_options", ())]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, under their headings."""
+        _write_grouped(ctx, formatter, self.get_params(ctx))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; the application hears of its own options first."""
+        if ctx.obj is not None:
+            ctx.obj.tell_user_options(self, ctx.params)
+        return super().invoke(ctx)
+
+
+def _named_in(args: Sequence[str]) -> str | None:
+    """The application that -A behind the command names: its options are needed to parse."""
+    for place, arg in enumerate(args):
+        if arg == "--":
+            break
+        if arg in ("-A", "--app") and place + 1 < len(args):
+            return args[place + 1]
+        if arg.startswith("--app="):
+            return arg.partition("=")[2]
+        if arg.startswith("-A") and len(arg) > 2:
+            return arg[2:]
+    return None
+
+
+class Group(click.Group):
+    """Commands that are imported when they are called.
+
+    Args:
+        *args: As click's.
+        homes: Where each command is, ``module:attribute``, and its line in the help.
+        absent: Celery's commands that do not exist here, and what to do instead.
+        **kwargs: As click's.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        homes: Mapping[str, tuple[str, str]],
+        absent: Mapping[str, str],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._homes = homes
+        self._absent = absent
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(self._homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._homes:
+            return None
+        module, _, attribute = self._homes[cmd_name][0].partition(":")
+        return accept_global_options(getattr(import_module(module), attribute))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may have been meant."""
+        name = args[0] if args else ""
+        if args and name not in self._homes and not name.startswith("-"):
+            if name in self._absent:
+                ctx.fail(f"There is no command {name!r} here. {self._absent[name]}")
+            near = get_close_matches(name, self._homes, 3, 0.5)
+            hint = f" Did you mean {_either(near)}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, under their headings, and the commands."""
+        _write_grouped(ctx, formatter, self.get_params(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self._homes.items()])
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(repr(word) for word in words)
+
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    # Only newer versions of click have it generic.
+    _ParamType = click.ParamType
+
+
+# ── types ───────────────────────────────────────────────────────────────────────────────
+
+
+class _Commas(_ParamType):
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        if isinstance(value, str):
+            return [name.strip() for name in value.split(",") if name.strip()]
+        return list(value)
+
+
+class JsonParam(_ParamType):
+    """JSON of one type.
+
+    Args:
+        type: ``list`` or ``dict``.
+        example: Shown where somebody wrote something else.
+    """
+
+    name = "json"
+
+    def __init__(self, type: type, example: str) -> None:
+        self._type = type
+        self._example = example
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Read it."""
+        if isinstance(value, self._type):
+            return value
+        try:
+            read = json.loads(value)
+        except ValueError as error:
+            self.fail(
+                f"{value!r} is not JSON ({error}). Write {self._example}.", param, ctx
+            )
+        if not isinstance(read, self._type):
+            kind = "a list" if self._type is list else "an object"
+            self.fail(f"{value!r} is not {kind}. Write {self._example}.", param, ctx)
+        return read
+
+
+class _Moment(_ParamType):
+    name = "time"
+
+    def __init__(self, *, seconds: bool) -> None:
+        self._seconds = seconds
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        from pgtasks.utils.time import maybe_iso8601
+
+        if self._seconds:
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                pass
+        try:
+            return maybe_iso8601(value)
+        except (TypeError, ValueError):
+            instead = " or a number of seconds" if self._seconds else ""
+            self.fail(
+                f"{value!r} is no time. Write it as 2026-01-31T18:30:00+01:00{instead}.",
+                param,
+                ctx,
+            )
+
+
+class _LogLevel(click.Choice):  # type: ignore[type-arg,unused-ignore]
+    def __init__(self) -> None:
+        levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
+        super().__init__(levels, case_sensitive=False)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        from pgtasks.utils.log import mlevel
+
+        return (
+            value if isinstance(value, int) else mlevel(super().convert(value, param, ctx))
+        )
+
+
+COMMAS = _Commas()
+MOMENT = _Moment(seconds=False)
+MOMENT_OR_SECONDS = _Moment(seconds=True)
+LOG_LEVEL = _LogLevel()

@@ -1,0 +1,281 @@
+"""From the options of ``pgtasks worker`` to a worker that takes jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgtasks import signals
+from pgtasks.cli.invocation import Failure, Invocation, users_traceback
+from pgtasks.cli.process import EX_CANTCREAT, become, pid_file, warn_of_root
+from pgtasks.exceptions import SecurityWarning
+from pgtasks.utils.nodenames import WORKER_DIRECT_QUEUE_FORMAT, node_format
+
+if TYPE_CHECKING:
+    from pgtasks.app.base import Celery
+    from pgtasks.worker.worker import Worker
+
+__all__ = ["Start"]
+
+logger = logging.getLogger("celery.worker")
+
+
+class Start:
+    """One start of a worker.
+
+    The order is Celery's, whose signals programs hang their own settings up on. Nothing
+    here starts a thread or keeps a connection: the worker forks its children first.
+
+    Args:
+        invocation: What was said about the application.
+        options: What was said about the worker.
+        without_effect: Options that were given and change nothing.
+        settings: Further words, ``worker.prefetch_multiplier=1``.
+    """
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        options: dict[str, Any],
+        *,
+        without_effect: Sequence[str] = (),
+        settings: Sequence[str] = (),
+    ) -> None:
+        self.invocation = invocation
+        self.options = options
+        self.hostname: str = options.pop("hostname")
+        self.app: Celery = invocation.application
+        self._without_effect = without_effect
+        self._settings = settings
+        self._noted: list[int] = []
+
+    def run(self) -> int:
+        """Work until stopped; the answer is the exit status."""
+        become(*(self._daemon_option(name) for name in ("uid", "gid", "umask")))
+        self._configure()
+        warning = warn_of_root(self.app.conf.accept_content or ())
+        with pid_file(self._path("pidfile")):
+            worker = self._make_worker()
+            custom_logging = self._set_up_logging(warning)
+            signals.celeryd_after_setup.send(
+                sender=self.hostname, instance=worker, conf=self.app.conf
+            )
+            # Receivers may have chosen queues by app.amqp.queues.
+            worker.queues[:] = self._queues()
+            self._await_database()
+            if self.options.pop("purge"):
+                count = self.app.control.purge(queues=worker.queues)
+                logger.warning("Purged %d jobs from %s.", count, ", ".join(worker.queues))
+            self._show_banner(worker)
+            if not custom_logging and self.app.conf.worker_redirect_stdouts:
+                self.app.log.redirect_stdouts(self.app.conf.worker_redirect_stdouts_level)
+            # No connection may be open when the worker forks; it opens its own later.
+            self.app.database.close()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._note_signal)
+            status = worker.start()
+            self.app.loader.shutdown_worker()
+            return status
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        """Keep a request to stop until the worker is there to be stopped."""
+        if self._noted:
+            os._exit(128 + number)
+        self._noted.append(number)
+
+    def _at_ready(self, worker: Worker) -> None:
+        from pgtasks.worker.worker import install_signal_handlers
+
+        install_signal_handlers(worker)
+        logger.info("%s ready.", worker.hostname)
+        for number in self._noted:
+            os.kill(os.getpid(), number)
+
+    # ── settings ────────────────────────────────────────────────────────────────────────
+
+    def _daemon_option(self, name: str) -> str | None:
+        value = self.options.pop(name) or self.app.conf.get(f"worker_{name}")
+        return str(value) if value is not None else None
+
+    def _path(self, name: str) -> str | None:
+        path = self._daemon_option(name)
+        return None if path is None else node_format(path, self.hostname)
+
+    def _configure(self) -> None:
+        if self._settings:
+            shown = " ".join(self._settings)
+            if any("=" not in word for word in self._settings):
+                raise click.UsageError(f"Got unexpected words: {shown}")
+            try:
+                self.app.config_from_cmdline(self._settings, namespace="worker")
+            except (KeyError, ValueError, TypeError) as error:
+                raise click.UsageError(
+                    f"Cannot read the settings {shown!r}: {error!r}. Write them with their "
+                    f"whole names, as worker.poll_interval=2, behind all options."
+                ) from error
+        interval = self.options.pop("heartbeat_interval")
+        if interval:
+            self.app.conf.worker_heartbeat_interval = interval
+
+    def _make_worker(self) -> Worker:
+        from pgtasks.worker.worker import Worker
+
+        app, options = self.app, self.options
+        self._import(app.loader.init_worker)
+        # As in Celery, receivers meet a worker that has not been told anything yet: they
+        # may still change the settings that it will read.
+        worker = Worker.__new__(Worker)
+        worker.app, worker.hostname = app, self.hostname
+        signals.celeryd_init.send(
+            sender=self.hostname, instance=worker, conf=app.conf, options=options
+        )
+        for module in options.pop("include") or ():
+            self._import(app.loader.import_task_module, module)
+        app.finalize()
+        self._wanted = options.pop("queues"), options.pop("exclude_queues") or []
+        queues = self._queues(select=True)
+        kept = ("loglevel", "logfile", "purge", "executable")
+        Worker.__init__(
+            worker,
+            app,
+            self.hostname,
+            queues=queues,
+            ready_callback=self._at_ready,
+            **{name: value for name, value in options.items() if name not in kept},
+        )
+        return worker
+
+    def _import(self, load: Callable[..., Any], *args: Any) -> None:
+        """Import the program's modules; of what goes wrong there its author wants to see."""
+        try:
+            load(*args)
+        except Exception as error:
+            raise Failure(
+                f"Importing the modules of the application failed.\n\n{users_traceback()}"
+            ) from error
+
+    def _queues(self, *, select: bool = False) -> list[str]:
+        """The queues to serve, by -Q and -X, else those that the application declares."""
+        conf = self.app.conf
+        wanted, unwanted = self._wanted
+        # kombu's queues cost 26 MB; without declarations a queue is its name.
+        if conf.task_queues is not None or "amqp" in vars(self.app) or _may_choose_queues():
+            queues = self.app.amqp.queues
+            try:
+                if select:
+                    self.app.select_queues(wanted)
+            except KeyError as error:
+                raise _unknown_queue(str(error.args[0]), list(queues)) from error
+            queues.deselect(unwanted)
+            names = list(queues.consume_from)
+        else:
+            names = [name for name in wanted or [conf.task_default_queue]]
+            for name in names:
+                if not conf.task_create_missing_queues and name != conf.task_default_queue:
+                    raise _unknown_queue(name, [conf.task_default_queue])
+            names = [name for name in names if name not in unwanted]
+        if conf.worker_direct:
+            names.append(WORKER_DIRECT_QUEUE_FORMAT.format(hostname=self.hostname))
+        if not names:
+            raise Failure("There is no queue left to serve: -X excludes all of them.", 2)
+        return names
+
+    # ── what people see ─────────────────────────────────────────────────────────────────
+
+    def _set_up_logging(self, warning: str | None) -> Any:
+        logfile = self._path("logfile")
+        try:
+            custom = self.app.log.setup(
+                self.options["loglevel"],
+                logfile,
+                redirect_stdouts=False,
+                colorize=self.invocation.out.color,
+                hostname=self.hostname,
+            )
+        except OSError as error:
+            raise Failure(
+                f"Cannot write the log file {logfile}: {error.strerror}. Choose another "
+                f"place with --logfile.",
+                EX_CANTCREAT,
+            ) from error
+        if warning:
+            logger.warning("%s: %s", SecurityWarning.__name__, warning)
+        if self._without_effect:
+            logger.warning(
+                "Accepted and without effect: %s. See 'pgtasks worker --help'.",
+                ", ".join(self._without_effect),
+            )
+        if self.invocation.app is None:
+            logger.warning(
+                "No application was named, so this worker knows none of your tasks. "
+                "Name it: pgtasks -A proj worker"
+            )
+        return custom
+
+    def _show_banner(self, worker: Worker) -> None:
+        if self.invocation.quiet:
+            return
+        from pgtasks.worker.banner import banner
+
+        level = self.options["loglevel"]
+        text = banner(
+            self.app,
+            hostname=self.hostname,
+            concurrency=worker.concurrency,
+            pool=worker.pool_name,
+            queues=worker.queues,
+            lease=float(self.app.conf.worker_lease),
+            tasks=level <= logging.INFO,
+            builtins=level <= logging.DEBUG,
+        )
+        colored = self.app.log.colored(enabled=self.invocation.out.color)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            print(colored.cyan(text), file=sys.__stdout__, flush=True)
+
+    # ── the database ────────────────────────────────────────────────────────────────────
+
+    def _await_database(self) -> None:
+        """Wait until there is one, and look at its tables.
+
+        A worker that starts together with its database, or before it, comes up all the
+        same; what waiting cannot mend is an error at once.
+        """
+        from pgtasks.storage import health, schema
+        from pgtasks.storage.errors import StorageUnavailable
+
+        database = self.app.database
+        attempts = 0
+        while True:
+            try:
+                database.run(health.ping())
+                break
+            except StorageUnavailable as error:
+                if self.app.conf.broker_connection_retry_on_startup is False:
+                    raise
+                attempts += 1
+                pause = min(2.0 * attempts, 32.0)
+                logger.error("%s Trying again in %.0f s.", error, pause)
+                time.sleep(pause * random.uniform(0.8, 1.0))
+        schema.check(database)
+
+
+def _may_choose_queues() -> bool:
+    return bool(signals.celeryd_after_setup.receivers or signals.celeryd_init.receivers)
+
+
+def _unknown_queue(name: str, known: list[str]) -> Failure:
+    return Failure(
+        f"There is no queue {name!r} among those that the application declares "
+        f"({', '.join(known)}), and task_create_missing_queues is off. Correct -Q, or "
+        f"declare it in task_queues.",
+        2,
+    )

@@ -1,0 +1,68 @@
+"""The ``status`` command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pgtasks.cli.inspect import NOBODY, destination_options
+from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
+from pgtasks.cli.options import Command
+from pgtasks.cli.output import clean
+from pgtasks.utils.text import pluralize
+
+__all__ = ["status"]
+
+
+@click.command(cls=Command)
+@destination_options
+@click.pass_context
+def status(
+    ctx: click.Context, timeout: float, destination: list[str] | None, as_json: bool
+) -> None:
+    """Show the workers that are there, and those that do not answer."""
+    from pgtasks.storage import health
+
+    invocation = ctx.ensure_object(Invocation)
+    app, out = invocation.application, invocation.out
+    # Colours and tables are for people; what programs read looks as Celery's does.
+    shows = not as_json and not out.terminal
+
+    def show(reply: dict[str, Any]) -> None:
+        for node, answer in reply.items():
+            out.reply(node, answer, body=False)
+
+    replies = app.control.inspect(
+        timeout=timeout, destination=destination, callback=show if shows else None
+    ).ping()
+    known = [
+        worker
+        for worker in app.database.run(health.workers())
+        if not worker.dead and (not destination or worker.name in destination)
+    ]
+    if replies and as_json:
+        out.json(replies)
+    elif out.terminal and not as_json and known:
+        rows = [
+            (
+                worker.name,
+                "OK" if worker.name in (replies or {}) else "no answer",
+                ", ".join(worker.queues),
+                f"{worker.pool} {worker.concurrency}",
+                worker.pid,
+                f"{worker.silence:.0f} s ago",
+            )
+            for worker in known
+        ]
+        out.table(("node", "status", "queues", "pool", "pid", "last heartbeat"), rows)
+    for worker in known:
+        if worker.name not in (replies or {}) and (shows or as_json):
+            out.note(
+                f"{clean(worker.name)} does not answer; its last heartbeat was "
+                f"{worker.silence:.0f} s ago."
+            )
+    if not replies:
+        raise Failure(NOBODY, EX_UNAVAILABLE)
+    if not as_json and not out.quiet:
+        out.say(f"\n{len(replies)} {pluralize(len(replies), 'node')} online.")

@@ -1,0 +1,359 @@
+"""The ``worker`` command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pgtasks.cli.invocation import Invocation
+from pgtasks.cli.options import COMMAS, LOG_LEVEL, Command, option
+from pgtasks.cli.process import detach, is_detached
+
+__all__ = ["worker"]
+
+
+def _hostname(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    from pgtasks.utils.nodenames import default_nodename, host_format
+
+    try:
+        return host_format(default_nodename(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from error
+
+
+def _concurrency(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> int | None:
+    if not value:
+        return None
+    if value == "auto":
+        return _usable_processors()
+    try:
+        number = int(value)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise click.BadParameter(
+            f"{value!r} is neither a number nor 'auto'.", ctx=ctx, param=param
+        )
+    return number or None
+
+
+def _usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_INSTEAD_OF_POOL = {
+    "gevent": "It comes with a later version; use threads until then.",
+    "eventlet": "Eventlet is no longer maintained; use threads.",
+    "asyncio": "It comes with a later version; use threads until then.",
+}
+
+
+def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from pgtasks.worker.pools import POOLS
+
+    if value is None or value in POOLS:
+        return value
+    instead = _INSTEAD_OF_POOL.get(value, f"Choose one of {', '.join(POOLS)}.")
+    raise click.BadParameter(
+        f"There is no pool {value!r} here. {instead}", ctx=ctx, param=param
+    )
+
+
+_LATER = {
+    "autoscale": "Scaling by itself comes with a later version. Leave it out and say how "
+    "many jobs may run at a time with -c; several workers may serve one queue.",
+    "beat": "Beat comes with a later version. Leave -B out, and until then have cron run "
+    "'pgtasks call'.",
+}
+
+
+def _later(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:
+        raise click.BadParameter(_LATER[str(param.name)], ctx=ctx, param=param)
+
+
+# What these did for a broker is done otherwise here, or comes later. Programs are started
+# with them all the same, and a worker that refuses to start is of no use to anybody.
+WITHOUT_EFFECT = {
+    "disable_prefetch": "--disable-prefetch",
+    "optimization": "-O",
+    "pool_start_method": "--pool-start-method",
+    "prefetch_multiplier": "--prefetch-multiplier",
+    "schedule_filename": "--schedule",
+    "scheduler": "--scheduler",
+    "statedb": "--statedb",
+    "task_events": "-E",
+    "without_gossip": "--without-gossip",
+    "without_heartbeat": "--without-heartbeat",
+    "without_mingle": "--without-mingle",
+}
+
+
+def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[Any], Any]:
+    return option(*names, group=group, help=f"Accepted from Celery: {why}", **settings)
+
+
+@click.command(cls=Command, context_settings={"allow_extra_args": True})
+@option(
+    "-n",
+    "--hostname",
+    group="Worker Options",
+    callback=_hostname,
+    help="Name of the worker (e.g., 'w1@%h'). Expands: %h (host name), %n (name) and %d (domain).",
+)
+@option(
+    "-D",
+    "--detach",
+    group="Worker Options",
+    is_flag=True,
+    help="Start it in the background.",
+)
+@_accepted(
+    "-S",
+    "--statedb",
+    group="Worker Options",
+    metavar="PATH",
+    why="what it kept there is in the database.",
+)
+@option(
+    "-l",
+    "--loglevel",
+    group="Worker Options",
+    type=LOG_LEVEL,
+    default="WARNING",
+    show_default=True,
+    help="What to log.",
+)
+@_accepted(
+    "-O",
+    "--optimization",
+    group="Worker Options",
+    type=click.Choice(["default", "fair"]),
+    why="a job always goes to a process that is free.",
+)
+@_accepted(
+    "--prefetch-multiplier",
+    group="Worker Options",
+    type=int,
+    metavar="N",
+    why="how many jobs are claimed ahead follows from how long they take.",
+)
+@_accepted(
+    "--disable-prefetch",
+    group="Worker Options",
+    is_flag=True,
+    why="long jobs are not claimed ahead anyway.",
+)
+@option(
+    "-c",
+    "--concurrency",
+    group="Pool Options",
+    callback=_concurrency,
+    metavar="N",
+    help="Jobs that run at a time. By default the number of processors; 'auto' counts those "
+    "that this process may use.",
+)
+@option(
+    "-P",
+    "--pool",
+    group="Pool Options",
+    callback=_pool,
+    metavar="[prefork|threads|solo]",
+    help="Where jobs run: in child processes (the default), in threads, or in the worker's own "
+    "main thread.",
+)
+@_accepted(
+    "-E",
+    "--task-events",
+    "--events",
+    group="Pool Options",
+    is_flag=True,
+    why="events come with a later version.",
+)
+@option(
+    "--time-limit",
+    group="Pool Options",
+    type=float,
+    metavar="SECONDS",
+    help="A task that runs longer is killed together with its process.",
+)
+@option(
+    "--soft-time-limit",
+    group="Pool Options",
+    type=float,
+    metavar="SECONDS",
+    help="A task that runs longer gets SoftTimeLimitExceeded.",
+)
+@option(
+    "--max-tasks-per-child",
+    group="Pool Options",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Jobs after which a child process is replaced.",
+)
+@_accepted(
+    "--pool-start-method",
+    group="Pool Options",
+    type=click.Choice(["fork", "spawn"]),
+    why="children always come from one clean template process.",
+)
+@option(
+    "--max-memory-per-child",
+    group="Pool Options",
+    type=click.IntRange(min=1),
+    metavar="KILOBYTES",
+    help="Resident memory above which a child process is replaced when its job is over.",
+)
+@option(
+    "--purge",
+    "--discard",
+    group="Queue Options",
+    is_flag=True,
+    help="Delete the waiting jobs of the queues first.",
+)
+@option(
+    "-Q",
+    "--queues",
+    group="Queue Options",
+    type=COMMAS,
+    metavar="NAMES",
+    help="Queues to serve, with commas between them.",
+)
+@option(
+    "-X",
+    "--exclude-queues",
+    group="Queue Options",
+    type=COMMAS,
+    metavar="NAMES",
+    help="Queues not to serve.",
+)
+@option(
+    "-I",
+    "--include",
+    group="Queue Options",
+    type=COMMAS,
+    metavar="MODULES",
+    help="Further modules to import.",
+)
+@_accepted(
+    "--without-gossip",
+    group="Features",
+    is_flag=True,
+    why="workers do not talk to each other.",
+)
+@_accepted(
+    "--without-mingle",
+    group="Features",
+    is_flag=True,
+    why="workers do not talk to each other.",
+)
+@_accepted(
+    "--without-heartbeat",
+    group="Features",
+    is_flag=True,
+    why="the lease by which others know that a worker lives is always renewed.",
+)
+@option(
+    "--heartbeat-interval",
+    group="Features",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Seconds between two signs of life.",
+)
+@option(
+    "--autoscale",
+    group="Features",
+    metavar="MAX,MIN",
+    callback=_later,
+    expose_value=False,
+    help="Comes with a later version.",
+)
+@option(
+    "-B",
+    "--beat",
+    group="Embedded Beat Options",
+    is_flag=True,
+    callback=_later,
+    expose_value=False,
+    help="Comes with a later version.",
+)
+@_accepted(
+    "-s",
+    "--schedule-filename",
+    "--schedule",
+    group="Embedded Beat Options",
+    metavar="PATH",
+    why="it belongs to -B.",
+)
+@_accepted(
+    "--scheduler", group="Embedded Beat Options", metavar="CLASS", why="it belongs to -B."
+)
+@option(
+    "-f",
+    "--logfile",
+    group="Daemonization Options",
+    metavar="PATH",
+    help="Where to log; by default to standard error. Expands as --hostname does.",
+)
+@option(
+    "--pidfile",
+    group="Daemonization Options",
+    metavar="PATH",
+    help="File to keep the process id in. Expands as --hostname does.",
+)
+@option(
+    "--uid",
+    group="Daemonization Options",
+    metavar="USER",
+    help="Go on as this user, by name or number.",
+)
+@option(
+    "--gid",
+    group="Daemonization Options",
+    metavar="GROUP",
+    help="Go on as this group, by name or number.",
+)
+@option(
+    "--umask",
+    group="Daemonization Options",
+    metavar="OCTAL",
+    help="Create files with this umask.",
+)
+@option(
+    "--executable",
+    group="Daemonization Options",
+    metavar="PATH",
+    help="The Python to start in the background.",
+)
+@click.pass_context
+def worker(ctx: click.Context, /, **options: Any) -> None:
+    r"""Start a worker: it runs the jobs of some queues until it is told to stop.
+
+    \b
+    $ pgtasks -A proj worker -l INFO
+    $ pgtasks -A proj worker -l INFO -Q hipri,lopri
+    $ pgtasks -A proj worker --concurrency=4
+    $ pgtasks -A proj worker --concurrency=100 -P threads
+
+    Ctrl-C or SIGTERM lets running jobs end, a second one does not.
+    """
+    invocation = ctx.ensure_object(Invocation)
+    if options.pop("detach") and not is_detached():
+        pid = detach(sys.argv[1:], executable=options["executable"])
+        invocation.out.note(f"Worker {options['hostname']} runs in the background: {pid}")
+        return
+    if options["loglevel"] <= logging.DEBUG:
+        invocation.debug = True
+    given = [shown for name, shown in WITHOUT_EFFECT.items() if options.pop(name)]
+    from pgtasks.cli.start import Start
+
+    ctx.exit(Start(invocation, options, without_effect=given, settings=ctx.args).run())

@@ -1,0 +1,1 @@
+"""Additions that an application may want: Django, testing, pytest."""

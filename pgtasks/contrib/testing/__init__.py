@@ -1,0 +1,1 @@
+"""Applications, messages and tasks for tests, under Celery's names."""

@@ -1,0 +1,152 @@
+"""A worker inside a test: in a thread of this process, over the database of the app."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pgtasks._state import _set_task_join_will_block
+from pgtasks.result import allow_join_result
+from pgtasks.utils.dispatch import Signal
+from pgtasks.utils.nodenames import anon_nodename
+from pgtasks.worker.worker import Worker
+
+__all__ = [
+    "setup_app_for_worker",
+    "start_worker",
+    "test_worker_started",
+    "test_worker_starting",
+    "test_worker_stopped",
+]
+
+WORKER_LOGLEVEL = os.environ.get("WORKER_LOGLEVEL", "error")
+
+#: Sent before the worker is made; the sender is the app.
+test_worker_starting = Signal(name="test_worker_starting")
+#: Sent when it takes jobs.
+test_worker_started = Signal(["worker", "consumer"], name="test_worker_started")
+#: Sent after it has ended, also if it never began.
+test_worker_stopped = Signal(["worker"], name="test_worker_stopped")
+
+
+@contextmanager
+def start_worker(
+    app: Any,
+    concurrency: int = 1,
+    pool: str = "solo",
+    loglevel: str | int = WORKER_LOGLEVEL,
+    logfile: str | None = None,
+    perform_ping_check: bool = True,
+    ping_task_timeout: float = 10.0,
+    shutdown_timeout: float = 10.0,
+    **kwargs: Any,
+) -> Iterator[Any]:
+    """Run a worker beside the block.
+
+    Args:
+        app: Its application, which becomes the current one.
+        concurrency: Jobs at a time.
+        pool: ``solo``, ``threads`` or ``prefork``.
+        loglevel: What it logs.
+        logfile: And where.
+        perform_ping_check: Run the task ``celery.ping`` first, to be sure.
+        ping_task_timeout: Seconds to wait for that.
+        shutdown_timeout: Seconds to wait for running jobs at the end.
+        **kwargs: Further options of the worker: ``hostname``, ``queues`` …
+
+    Raises:
+        RuntimeError: The worker does not end in time.
+    """
+    test_worker_starting.send(sender=app)
+    worker = None
+    try:
+        setup_app_for_worker(app, loglevel, logfile)
+        worker = _make(app, concurrency=concurrency, pool=pool, **kwargs)
+        with _in_thread(worker, shutdown_timeout):
+            if perform_ping_check:
+                _ping(ping_task_timeout)
+            yield worker
+    finally:
+        test_worker_stopped.send(sender=app, worker=worker)
+
+
+def setup_app_for_worker(app: Any, loglevel: str | int, logfile: str | None) -> None:
+    """Make the app what it would be in a worker's process."""
+    app.finalize()
+    app.set_current()
+    app.set_default()
+    type(app.log)._setup = False
+    app.log.setup(loglevel=loglevel, logfile=logfile)
+
+
+class _TestWorker(Worker):
+    """A worker whose thread can be waited for until it takes jobs, or has failed to."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, ready_callback=self._on_ready, **kwargs)
+        self.error: BaseException | None = None
+        self._answered = threading.Event()
+
+    def start(self) -> int:
+        try:
+            return super().start()
+        except BaseException as error:
+            self.error = error
+            return 1
+        finally:
+            self._answered.set()
+
+    def ensure_started(self) -> None:
+        """Wait until it takes jobs.
+
+        Raises:
+            BaseException: Whatever ended it before.
+        """
+        self._answered.wait()
+        if self.error is not None:
+            raise self.error
+
+    def _on_ready(self, worker: Worker) -> None:
+        self._answered.set()
+        test_worker_started.send(sender=self.app, worker=self, consumer=self.fetcher)
+
+
+def _make(app: Any, **options: Any) -> _TestWorker:
+    hostname = options.pop("hostname", None) or anon_nodename()
+    # Parts of Celery's worker that ours does not have.
+    for name in ("without_heartbeat", "without_mingle", "without_gossip"):
+        options.pop(name, None)
+    return _TestWorker(app, hostname, **options)
+
+
+@contextmanager
+def _in_thread(worker: _TestWorker, shutdown_timeout: float) -> Iterator[None]:
+    thread = threading.Thread(target=worker.start, name="test worker", daemon=True)
+    thread.start()
+    worker.ensure_started()
+    # The test shares the process with tasks that must not wait for each other.
+    _set_task_join_will_block(False)
+    try:
+        yield
+    finally:
+        stopping = threading.Thread(target=worker.stop, daemon=True)
+        stopping.start()
+        stopping.join(shutdown_timeout)
+        thread.join(shutdown_timeout)
+        if stopping.is_alive() or thread.is_alive():
+            raise RuntimeError(
+                f"The worker did not end within {shutdown_timeout} s. Raise "
+                f"shutdown_timeout if tasks of the test take longer than that."
+            )
+
+
+def _ping(timeout: float) -> None:
+    from pgtasks.contrib.testing.tasks import ping
+
+    with allow_join_result():
+        answer = ping.delay().get(timeout=timeout)
+    if answer != "pong":
+        raise RuntimeError(f"The worker answered a ping with {answer!r}")

@@ -1,0 +1,1 @@
+"""pgtasks beside Celery on Redis and on RabbitMQ: ``python -m tests.bench``."""

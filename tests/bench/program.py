@@ -1,0 +1,36 @@
+"""The program that all systems run: Celery's, and of it only the import differs."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from tests.bench import board
+
+if TYPE_CHECKING or os.environ["BENCH_SYSTEM"] == "pgtasks":
+    from pgtasks import Celery
+else:
+    from celery import Celery
+
+#: A name of our own: the RabbitMQ may be somebody's, with a queue ``celery`` in use.
+QUEUE = "pgtasks-bench"
+
+app = Celery(
+    "bench", broker=os.environ["BENCH_BROKER"], backend=os.environ.get("BENCH_BACKEND")
+)
+app.conf.task_default_queue = QUEUE
+app.conf.broker_connection_retry_on_startup = True  # what Celery does; unsaid, it warns
+
+
+@app.task(name="bench.noop")
+def noop(place: int) -> int:
+    """Do nothing but tell when; the result is kept."""
+    board.mark(place)
+    return place
+
+
+@app.task(name="bench.nap")
+def nap(seconds: float) -> None:
+    """Keep a child busy without using a processor."""
+    time.sleep(seconds)

@@ -1,0 +1,167 @@
+"""The conformance runner: how it counts, and when a bar holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from compat.conformance.__main__ import arguments
+from compat.conformance.report import complaints, table
+from compat.conformance.suite import Result, Run
+from compat.conformance.targets import CLASSES, Targets, group_of
+from compat.conformance.verdict import Known, judge, load_bars, load_ledger
+
+FILE = "t/unit/app/test_x.py"
+TARGETS = Targets(
+    {
+        FILE: {
+            "items": {"P0": 3, "P1": 1, "N": 1},
+            "class": "P0",
+            "except": {"P1": ["test_b::two"], "N": ["test_c"]},
+        }
+    }
+)
+BARS = {FILE: ["P0"]}
+
+
+def a_run(**outcomes):
+    names = {
+        "one": "test_a::one[1]",
+        "two": "test_b::two",
+        "three": "test_b::three",
+        "four": "four",
+    }
+    tests = {
+        f"{FILE}::{names[name]}": Result(outcome, 0.1, "why" if outcome == "failed" else "")
+        for name, outcome in outcomes.items()
+    }
+    return Run(files=[FILE], tests=tests, seconds={"t/unit/app": 1.0})
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        ("test", "expected"),
+        [
+            (f"{FILE}::test_a::one[1-x::y]", "P0"),
+            (f"{FILE}::test_b::two", "P1"),
+            (f"{FILE}::test_b::two[5]", "P1"),
+            (f"{FILE}::test_b::three", "P0"),
+            (f"{FILE}::test_c::any", "N"),
+            ("t/unit/elsewhere.py::test", None),
+        ],
+    )
+    def test_the_longest_name_decides(self, test, expected):
+        assert TARGETS.class_of(test) == expected
+
+    def test_files_are_chosen_by_place_and_class(self):
+        assert TARGETS.below(["t/unit/app"], ["P0"]) == [FILE]
+        assert TARGETS.below(["t/unit/app/"], ["P2"]) == []
+        assert TARGETS.below(["t/unit/ap"], ["P0"]) == []
+        assert TARGETS.count([FILE], ["P0", "P1"]) == 4
+
+    @pytest.mark.parametrize(
+        ("path", "group"),
+        [
+            ("t/unit/app/test_x.py", "t/unit/app"),
+            ("t/unit/contrib/django/test_task.py", "t/unit/contrib"),
+            ("t/unit/test_canvas.py", "t/unit"),
+            ("t/integration/test_canvas.py", "t/integration"),
+        ],
+    )
+    def test_files_are_counted_by_directory(self, path, group):
+        assert group_of(path) == group
+
+    def test_those_of_celery_are_all_there(self):
+        targets = Targets.load()
+
+        assert targets.count(targets.files, CLASSES) == 6104
+        assert targets.count(targets.files, ["P0"]) == 2216
+        assert targets.count(["t/unit/app/test_schedules.py"], ["P0"]) == 219
+        assert {name for each in targets.files.values() for name in each["items"]} == set(
+            CLASSES
+        )
+
+
+class TestBars:
+    def judge(self, run, **ledger):
+        known = {
+            f"{FILE}::{name}": Known(f"{FILE}::{name}", **rest)
+            for name, rest in ledger.items()
+        }
+        return judge(run, TARGETS, BARS, known)
+
+    def test_hold_if_all_pass(self):
+        assert self.judge(a_run(one="passed", three="passed", four="passed")) == []
+
+    def test_do_not_ask_for_other_classes(self):
+        run = a_run(one="passed", two="failed", three="passed", four="passed")
+
+        assert self.judge(run) == []
+
+    def test_do_not_hold_after_a_failure(self):
+        found = self.judge(a_run(one="passed", three="failed", four="passed"))
+
+        assert found == [f"{FILE}::test_b::three failed: why"]
+
+    def test_hold_after_a_failure_that_is_known(self):
+        run = a_run(one="passed", three="passed", four="failed")
+
+        assert self.judge(run, four={"reason": "…"}) == []
+
+    def test_do_not_hold_while_the_ledger_lists_what_passes(self):
+        run = a_run(one="passed", three="passed", four="passed")
+
+        assert "passes: take it out" in self.judge(run, four={"reason": "…"})[0]
+
+    def test_let_a_test_skip_itself_if_that_is_known(self):
+        known = {"four": {"reason": "only on 3.14", "outcome": "skipped"}}
+
+        for outcome in ("passed", "skipped"):
+            assert (
+                self.judge(a_run(one="passed", three="passed", four=outcome), **known) == []
+            )
+        assert self.judge(a_run(one="passed", three="passed", four="skipped")) != []
+
+    def test_do_not_hold_if_tests_are_absent(self):
+        run = a_run(one="passed")
+        run.unloadable[FILE] = "ImportError: no"
+
+        assert self.judge(run) == [f"{FILE}: 2 tests did not run (ImportError: no)"]
+
+    def test_tell_the_same_reason_once(self):
+        found = self.judge(a_run(one="failed", three="failed", four="failed"))
+
+        assert found == [f"{FILE}::test_a::one[1] (and 2 others) failed: why"]
+
+    def test_are_of_files_and_tests_that_exist(self):
+        targets = Targets.load()
+
+        for path, classes in load_bars().items():
+            assert targets.count([path], classes), path
+        for known in load_ledger().values():
+            assert targets.class_of(known.test), known.test
+            assert known.reason
+            assert known.outcome in ("failed", "skipped")
+
+
+class TestTheReport:
+    def test_has_a_row_per_group_and_a_sum(self, capsys):
+        run = a_run(one="passed", two="passed", three="skipped")
+        run.missing.add("celery.nowhere")
+        table(TARGETS, run, ["P0", "P1", "A1"])
+
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+
+        assert rows[0] == ["group", "P0", "P1", "A1", "skipped", "seconds"]
+        assert rows[1] == ["t/unit/app", "1/3", "1/1", "-", "1", "1"]
+        assert rows[2] == ["all", "1/3", "1/1", "-", "1", "1"]
+        assert rows[-1][-1] == "celery.nowhere"
+
+    def test_says_which_bars_hold(self, capsys):
+        complaints([], [FILE])
+        complaints(["something is wrong"], [FILE])
+
+        assert FILE in capsys.readouterr().out
+
+
+def test_classes_can_be_written_small():
+    assert arguments().parse_args(["--classes", "p0,a1"]).classes == ["P0", "A1"]
