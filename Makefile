@@ -46,7 +46,7 @@ bench: .venv/.dev  ## measure against Celery on Redis and RabbitMQ (ARGS= for th
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: .venv/.dev  ## two minutes of faults, then the checks (SEED=, SECONDS=, JOBS=)
-	@$(BIN)/python -m tests.chaos $(ARGS)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 docs: .venv/.dev  ## check the links and run the code blocks of the documentation
 	@$(BIN)/python -m pytest tests/docs -q

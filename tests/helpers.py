@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,3 +36,16 @@ def eventually(
             ) from reason
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that run a worker's jobs."""
+
+    def below(pid: int) -> list[int]:
+        try:
+            files = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
+            return [int(each) for file in files for each in file.read_text().split()]
+        except OSError:
+            return []
+
+    return [grandchild for child in below(pid) for grandchild in below(child)]

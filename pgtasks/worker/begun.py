@@ -15,12 +15,20 @@ import mmap
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
 from uuid import UUID
 
 from pgtasks.worker.identity import boottime
 
-__all__ = ["BegunFile", "Slot", "begun_path", "is_abandoned", "read_begun"]
+__all__ = [
+    "BegunFile",
+    "Slot",
+    "begun_path",
+    "is_abandoned",
+    "read_begun",
+    "remove_leftovers",
+]
 
 RING = 4096
 """Ids that a slot remembers; nobody may have more jobs unsettled than this."""
@@ -41,6 +49,7 @@ class BegunFile:
     def __init__(self, worker: str, slots: int) -> None:
         self.path = begun_path(worker)
         self.slots = slots
+        self._paths: set[Path] = set()
         size = 8 * (_HEADER + slots * _SLOT)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         os.ftruncate(descriptor, size)
@@ -88,8 +97,12 @@ class BegunFile:
     def rename(self, worker: str) -> None:
         """Go on under a new id. Notes made under the old one stay where they are."""
         path = begun_path(worker)
-        if not path.exists():
-            os.link(self.path, path)
+        if path != self.path:
+            try:
+                os.link(self.path, path)
+            except FileNotFoundError:
+                pass  # somebody tidied up: what is claimed will count as begun
+        self._paths.add(path)
         self._words[5] += 1
         self._map[_ID : _ID + 16] = UUID(worker).bytes
         self.path = path
@@ -120,8 +133,9 @@ class BegunFile:
         )
 
     def remove(self) -> None:
-        """Delete the file; what is mapped stays usable."""
-        self.path.unlink(missing_ok=True)
+        """Delete the file, under all its names; what is mapped stays usable."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
 
 class Slot:
@@ -210,3 +224,14 @@ def is_abandoned(worker: str) -> bool | None:
     finally:
         os.close(descriptor)
     return True
+
+
+def remove_leftovers() -> None:
+    """Delete files of workers that died a day ago or longer: nobody will ask for them."""
+    yesterday = time.time() - 24 * 3600
+    for path in begun_path("x").parent.glob("*.begun"):
+        try:
+            if path.stat().st_mtime < yesterday and is_abandoned(path.stem):
+                path.unlink()
+        except OSError:
+            continue

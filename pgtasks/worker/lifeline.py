@@ -169,7 +169,9 @@ class Lifeline(Service):
             else:
                 break
         for id in traced:
-            begun_path(id).unlink(missing_ok=True)
+            # A worker that was only stopped goes on with its file as a new one.
+            if is_abandoned(id):
+                begun_path(id).unlink(missing_ok=True)
 
     def _tidy(self) -> None:
         self._database.run(workers.forget(24 * 3600.0))

@@ -18,9 +18,9 @@ from pgtasks.job import Job, Outcome
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import Settlement, settle
-from pgtasks.worker import identity, verdicts
+from pgtasks.worker import identity, state, verdicts
 from pgtasks.worker.acker import Acker
-from pgtasks.worker.begun import BegunFile
+from pgtasks.worker.begun import BegunFile, remove_leftovers
 from pgtasks.worker.fetcher import Fetcher
 from pgtasks.worker.heartbeat import Heartbeat, Keeper
 from pgtasks.worker.lifeline import Lifeline
@@ -116,7 +116,10 @@ class Worker:
                 self._ready_callback(self)
             if isinstance(self.pool, SoloPool):
                 self.pool.serve()
-            self._ended.wait()
+            # Not without end: the kernel may give a signal to any thread, and only when
+            # this one moves does Python run the handler.
+            while not self._ended.wait(0.5):
+                pass
         finally:
             self.stop()
         return self.exitcode
@@ -125,6 +128,7 @@ class Worker:
         """Everything that must be forked is forked here, before threads and connections."""
         conf = self.app.conf
         self.lease = float(conf.worker_lease)
+        remove_leftovers()
         self.begun = BegunFile(str(uuid4()), self.concurrency)
         self.begun.turned_at = identity.boottime()
         signals.worker_init.send(sender=self)
@@ -409,8 +413,12 @@ class Worker:
     def died(self, what: str, error: BaseException | None) -> None:
         """A thread lost its duty: a worker that limps is worse than none."""
         logger.critical("The worker cannot go on without its %s and stops.", what)
+        self.stop_soon(cold=True, exitcode=EX_SOFTWARE)
+
+    def stop_soon(self, *, cold: bool = False, exitcode: int | None = None) -> None:
+        """`stop` in a thread of its own, for those whom it waits for."""
         threading.Thread(
-            target=self.stop, kwargs={"cold": True, "exitcode": EX_SOFTWARE}, daemon=True
+            target=self.stop, kwargs={"cold": cold, "exitcode": exitcode}, daemon=True
         ).start()
 
     def _on_news(self, queue: str | None) -> None:
@@ -434,7 +442,7 @@ class Worker:
 
 
 class _Warden(Service):
-    """Watches for the verdict that this worker is dead, and has it begin anew."""
+    """Watches for verdicts: that this worker is dead, or that it is to stop."""
 
     name = "warden"
 
@@ -444,6 +452,10 @@ class _Warden(Service):
 
     def run(self) -> None:
         while not self.stopping:
+            if state.should_terminate is not None:
+                self._worker.stop_soon(cold=True, exitcode=int(state.should_terminate))
+            elif state.should_stop is not None:
+                self._worker.stop_soon(exitcode=int(state.should_stop))
             if self._worker.begun.condemned:
                 try:
                     self._worker.reincarnate()
@@ -461,7 +473,7 @@ def install_signal_handlers(worker: Worker) -> None:
     def stop(cold: bool, why: str) -> None:
         # A handler only starts a thread: it may have interrupted any statement.
         logger.warning("%s", why)
-        threading.Thread(target=worker.stop, kwargs={"cold": cold}, daemon=True).start()
+        worker.stop_soon(cold=cold)
 
     calls = Counter[str]()
 

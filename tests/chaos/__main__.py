@@ -9,7 +9,7 @@ depends on the machine.
 from __future__ import annotations
 
 import argparse
-import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,11 +27,9 @@ from tests.chaos.faults import ROOT, Crew
 def main() -> int:
     """Run; the answer is 0 when every promise was kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument(
-        "--seconds", type=float, default=float(os.environ.get("SECONDS_", 120))
-    )
-    parser.add_argument("--jobs", type=int, default=int(os.environ.get("JOBS", 10_000)))
-    parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED", 1)))
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--lease", type=float, default=3.0)
     parser.add_argument(
@@ -84,9 +82,12 @@ def storm(server, folder: Path, options: argparse.Namespace) -> int:
     drained = drain(server.url, crew)
     print(f"drained {drained:.1f} s after the last fault" if drained else "did not drain")
     codes = crew.stop()
+    # One that was just being restarted may not have its signal handlers yet.
     print(f"workers ended with {codes}")
     (folder / "faults.log").write_text("\n".join(crew.log))
-    kept = examine(server.url, logs) and bool(drained) and not any(codes)
+    kept = (
+        examine(server.url, logs) and bool(drained) and set(codes) <= {0, -signal.SIGTERM}
+    )
     print("PASS" if kept else f"FAIL (logs in {folder}, seed {options.seed})")
     return 0 if kept else 1
 

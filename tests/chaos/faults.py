@@ -20,6 +20,7 @@ from pgtasks.dev.postgres import Server
 from pgtasks.job import NewJob
 from pgtasks.storage import jobs
 from pgtasks.storage.database import Database
+from tests.helpers import children
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,19 +113,6 @@ class Crew:
                     process.kill()
                     codes.append(-9)
         return codes
-
-
-def children(pid: int) -> list[int]:
-    """The processes that run a worker's jobs."""
-
-    def below(pid: int) -> list[int]:
-        try:
-            files = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-            return [int(each) for file in files for each in file.read_text().split()]
-        except OSError:
-            return []
-
-    return [grandchild for child in below(pid) for grandchild in below(child)]
 
 
 def kill_parent(crew: Crew) -> bool:

@@ -37,8 +37,8 @@ class Fleet:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("drop table if exists public.ledger")
             connection.execute(
-                "create table public.ledger (seq bigint generated always as identity, task_id text, "
-                "event text, pid int, at timestamptz default clock_timestamp())"
+                "create table public.ledger (seq bigint generated always as identity, "
+                "task_id text, event text, pid int, at timestamptz default clock_timestamp())"
             )
 
     # ── workers ─────────────────────────────────────────────────────────────────────────
@@ -162,19 +162,6 @@ class Fleet:
             "select errors from pgtasks.all_jobs where task_id = %s", task_id
         )
         return errors
-
-
-def children(pid: int) -> list[int]:
-    """The processes below a worker that run its jobs: the children of its template."""
-
-    def below(pid: int) -> list[int]:
-        tasks = Path(f"/proc/{pid}/task")
-        found = []
-        for task in tasks.iterdir():
-            found += [int(each) for each in (task / "children").read_text().split()]
-        return found
-
-    return [grandchild for child in below(pid) for grandchild in below(child)]
 
 
 class Proxy:

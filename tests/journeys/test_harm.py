@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fleet import Fleet, Proxy, children
-from helpers import eventually
+from fleet import Fleet, Proxy
+from helpers import children, eventually
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
 

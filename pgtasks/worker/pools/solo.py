@@ -24,6 +24,8 @@ class SoloPool(ThreadPool):
     """
 
     name = "solo"
+    # The kernel may give a signal to any thread; Python handles it when this one moves.
+    patience = 0.5
 
     def __init__(
         self,

@@ -38,6 +38,8 @@ class ThreadPool(Pool):
     """
 
     name = "threads"
+    patience: float | None = None
+    """Seconds after which an idle thread looks up; None is never."""
 
     def __init__(
         self,
@@ -149,7 +151,7 @@ class ThreadPool(Pool):
             while True:
                 with self._changed:
                     while not self._waiting and not self._stopping:
-                        self._changed.wait()
+                        self._changed.wait(self.patience)
                     if self._stopping:
                         return
                     job = self._waiting.popleft()
