@@ -8,8 +8,10 @@ create unlogged table pgtasks.commands (
     id              bigint generated always as identity primary key,
     inserted_at     timestamptz not null default clock_timestamp(),
     expires_at      timestamptz not null,
-    -- Under which replies are looked for; null when nobody waits for them.
-    reply_to        uuid,
+    -- Made by the sender: a command that is sent again after a lost answer is still one,
+    -- and replies are looked for under it.
+    key             uuid not null unique,
+    wants_reply     boolean not null,
     command         text not null,
     arguments       text not null,
     -- Names of workers; null means all of them.
@@ -22,12 +24,13 @@ comment on table pgtasks.commands is 'Remote control: what workers were told lat
 create unlogged table pgtasks.replies (
     id              bigint generated always as identity primary key,
     expires_at      timestamptz not null,
-    reply_to        uuid not null,
+    -- The key of the command.
+    key             uuid not null,
     worker          uuid not null,
     name            text not null,
     reply           text not null
 );
 
-create index replies_to on pgtasks.replies (reply_to);
+create index replies_key on pgtasks.replies (key);
 
 comment on table pgtasks.replies is 'Remote control: what workers answered lately.';

@@ -12,9 +12,9 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-import pgtasks_celery
 import pytest
 
+import pgtasks_celery
 from conformance.targets import Targets
 
 alias = pgtasks_celery.install()

@@ -77,14 +77,11 @@ class Workshop:
         """Make the workshop, or bring it up to date."""
         os.umask(0o022)  # for the user that we may drop to
         path = _place()
+        _take(path)
         if fresh:
-            shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True, exist_ok=True)
-        if path.stat().st_uid != os.getuid():
-            raise Trouble(
-                f"{path} belongs to somebody else. Set PGTASKS_CONFORMANCE_DIR to a "
-                f"directory of your own."
-            )
+            for part in path.iterdir():
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+            _take(path)
         _fetch_suite(path)
         drop_to = _nobody()
         base = _interpreter(drop_to)
@@ -137,6 +134,20 @@ def _place() -> Path:
         return Path("/var/tmp/pgtasks-conformance")
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "pgtasks-conformance"
+
+
+def _take(path: Path) -> None:
+    """Make the directory ours, or make sure that it is: what is in it will be overwritten."""
+    path.mkdir(parents=True, exist_ok=True)
+    mark = path / ".pgtasks-conformance"
+    if path.stat().st_uid != os.getuid():
+        problem = "belongs to somebody else"
+    elif not mark.exists() and any(path.iterdir()):
+        problem = "has something else in it"
+    else:
+        mark.touch()
+        return
+    raise Trouble(f"{path} {problem}. Set PGTASKS_CONFORMANCE_DIR to another directory.")
 
 
 # ── suite ───────────────────────────────────────────────────────────────────

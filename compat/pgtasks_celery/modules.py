@@ -9,17 +9,15 @@ COUNTERPARTS: dict[str, str] = {}
 
 #: What to say of modules that have none, by the longest prefix.
 ADVICE = {
-    "celery": "no module of that name has a counterpart. If you need it, please open "
-    "an issue that says what for; see docs/reference/compatibility.md.",
-    "celery.backends": "results are kept in PostgreSQL, and 'result_backend' may stay as "
-    "it is or go. To keep reading old results, install Celery beside and read them in a "
-    "process without the alias.",
-    "celery.concurrency": "pools are pgtasks' own; choose one with --pool or the "
-    "'worker_pool' setting (prefork, threads, solo).",
-    "celery.worker.consumer": "jobs are fetched from PostgreSQL and there is no broker "
-    "to consume from; react to jobs with signals (pgtasks.signals) or bootsteps.",
-    "celery.contrib.migrate": "there are no broker messages to move; jobs are rows, see "
-    "'pgtasks doctor'.",
+    "celery": "no module of that name has a counterpart. The documentation tells what to "
+    "use instead, under 'Move a Celery app'; if that does not help, please open an issue.",
+    "celery.backends": "results are kept in PostgreSQL, and the setting 'result_backend' may "
+    "stay as it is or go. Old results are read with Celery, in a process without the alias.",
+    "celery.concurrency": "pools are pgtasks' own. Choose one with --pool or the setting "
+    "'worker_pool': prefork, threads or solo.",
+    "celery.worker.consumer": "jobs are fetched from PostgreSQL, so there is no broker to "
+    "consume from. To react to jobs, use the signals in celery.signals.",
+    "celery.contrib.migrate": "there are no messages to move from broker to broker.",
     "celery.task": "Celery 4 removed it; use app.task or shared_task.",
     "celery.decorators": "Celery 4 removed it; use app.task or shared_task.",
 }

@@ -8,12 +8,12 @@ routing key leads. They are kombu's objects, made when somebody asks for them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from pgtasks.app import routes as _routes
 from pgtasks.app.message import TaskMessage, as_task_v2
+from pgtasks.app.parts import part
 from pgtasks.utils.functional import lazy, maybe_list
 from pgtasks.utils.text import indent as indented
 
@@ -261,17 +261,17 @@ class AMQP:
             default_routing_key=conf.task_default_routing_key,
         )
 
-    @cached_property
+    @part
     def queues(self) -> Any:
         """The declared queues by name."""
         return self.Queues(self.app.conf.task_queues)
 
-    @cached_property
+    @part
     def default_queue(self) -> Any:
         """The queue of jobs that name none."""
         return self.queues[self.app.conf.task_default_queue]
 
-    @cached_property
+    @part
     def default_exchange(self) -> Any:
         """The exchange of queues that name none."""
         conf = self.app.conf
@@ -295,7 +295,7 @@ class AMQP:
         queues = queues or lazy(lambda: self.queues)
         return _routes.Router(self.routes, queues, bool(create_missing), app=self.app)
 
-    @cached_property
+    @part
     def router(self) -> Any:
         """The router of this application."""
         return self.Router()

@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from datetime import timezone as datetime_timezone
-from functools import cached_property, partial
+from functools import partial
 from operator import attrgetter
 from types import FrameType, GenericAlias, MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
@@ -35,6 +35,7 @@ from pgtasks.app.autoretry import add_autoretry_behaviour
 from pgtasks.app.connection import Connections, keeps_jobs_in_memory
 from pgtasks.app.doors import open_door
 from pgtasks.app.options import OMITTED
+from pgtasks.app.parts import part
 from pgtasks.app.registry import TaskRegistry
 from pgtasks.app.settings import Settings, detect_settings
 from pgtasks.app.utils import AppPickler, _unpickle_app, _unpickle_app_v2, appstr, bugreport
@@ -72,6 +73,25 @@ BUILTIN_FIXUPS = frozenset({"pgtasks.fixups.django:fixup"})
 
 #: This process is a child that was spawned; pools set it as well.
 USING_EXECV: Any = os.environ.get("FORKED_BY_MULTIPROCESSING")
+
+
+_ASK = "To see whether all is well, run a query on app.database."
+_SEND = "Send with send_task() or apply_async(), on a connection of yours if you give one."
+_CONNECT = f"app.database has the connections to PostgreSQL. {_ASK}"
+
+#: What Celery has here, and what takes its place.
+_NO_BROKER = {
+    "broker_connection": _CONNECT,
+    "connection": _CONNECT,
+    "connection_for_read": _CONNECT,
+    "connection_for_write": _CONNECT,
+    "connection_or_acquire": _CONNECT,
+    "default_connection": _CONNECT,
+    "default_producer": _SEND,
+    "pool": _CONNECT,
+    "producer_or_acquire": _SEND,
+    "producer_pool": _SEND,
+}
 
 
 class Celery:
@@ -197,12 +217,16 @@ class Celery:
         }
         self._preconf = {**(changes or {}), **given}
         self._preconf_set_by_auto = set(given)
-        self._conf = Settings(
-            self._preconf, prefix=namespace, load=self._read_configuration
-        )
 
         self.finalized = False
+        self._all_tasks_are_there = False
         self._finalize_mutex = threading.RLock()
+        self._conf = Settings(
+            self._preconf,
+            prefix=namespace,
+            load=self._read_configuration,
+            load_lock=self._finalize_mutex,
+        )
         self._pending: deque[Any] = deque()
         self._duplicate_task_names_warned: set[str] = set()
         self._tasks = (
@@ -278,7 +302,7 @@ class Celery:
         self._pool = None
         # Another thread of the parent may have held them.
         self._finalize_mutex = threading.RLock()
-        self._conf.renew_lock()
+        self._conf.renew_locks(self._finalize_mutex)
         self._connections.renew_lock()
         self.on_after_fork.send(sender=self)
 
@@ -460,8 +484,8 @@ class Celery:
     ) -> None:
         # A module that is imported twice brings the same function again, so it is the
         # object that tells, not its name.
-        known = getattr(task, "_decorated_fun", None)
-        if known is not None and known is not fun:
+        known, fun = getattr(task, "_decorated_fun", None), _original(fun)
+        if known is not None and _original(known) is not fun:
             self._warn_of_duplicate(
                 name,
                 qualname(known),
@@ -505,11 +529,14 @@ class Celery:
             for task in list(self._tasks.values()):
                 task.bind(self)
             self.on_after_finalize.send(sender=self)
+            self._all_tasks_are_there = True
 
-    @cached_property
+    @property
     def tasks(self) -> TaskRegistry:
         """The tasks by name; finalizes the application."""
-        self.finalize(auto=True)
+        if not self._all_tasks_are_there:
+            # Also while another thread is at it: half a registry is of no use.
+            self.finalize(auto=True)
         return self._tasks
 
     # ── configuration ───────────────────────────────────────────────────────────────────
@@ -827,41 +854,41 @@ class Celery:
 
     # ── parts ───────────────────────────────────────────────────────────────────────────
 
-    @cached_property
+    @part
     def amqp(self) -> AMQP:
         """Queues and routes."""
         return instantiate(self.amqp_cls, app=self)  # type: ignore[no-any-return]
 
-    @cached_property
+    @part
     def control(self) -> Any:
         """Commands to workers."""
         return instantiate(self.control_cls, app=self)
 
-    @cached_property
+    @part
     def events(self) -> Any:
         """What workers tell of themselves."""
         return instantiate(self.events_cls, app=self)
 
-    @cached_property
+    @part
     def loader(self) -> Any:
         """Where configuration and modules come from."""
         return get_loader_cls(self.loader_cls)(app=self)
 
-    @cached_property
+    @part
     def log(self) -> Any:
         """Logging."""
         return instantiate(self.log_cls, app=self)
 
-    @cached_property
+    @part
     def annotations(self) -> Any:
         """The setting ``task_annotations``, prepared."""
         return prepare_annotations(self.conf.task_annotations)
 
-    @cached_property
+    @part
     def _canvas(self) -> Any:
         return importlib.import_module("pgtasks.canvas")
 
-    @cached_property
+    @part
     def clock(self) -> Any:
         """A logical clock, which orders events."""
         from kombu.clocks import LamportClock
@@ -935,7 +962,7 @@ class Celery:
         cls, url = backends.by_url(wanted, self.loader)
         return cls(app=self, url=url)
 
-    @cached_property
+    @part
     def oid(self) -> str:
         """An id of this application in this process."""
         return _object_id(self, 0)
@@ -951,7 +978,7 @@ class Celery:
 
     # ── classes that belong to the application ──────────────────────────────────────────
 
-    @cached_property
+    @part
     def Task(self) -> Any:
         """The base class of its tasks."""
         return self.create_task_cls()
@@ -962,32 +989,32 @@ class Celery:
             self.task_cls, name="Task", attribute="_app", keep_reduce=True, abstract=True
         )
 
-    @cached_property
+    @part
     def AsyncResult(self) -> Any:
         """`pgtasks.result.AsyncResult` of this application."""
         return self.subclass_with_self("pgtasks.result:AsyncResult")
 
-    @cached_property
+    @part
     def ResultSet(self) -> Any:
         """`pgtasks.result.ResultSet` of this application."""
         return self.subclass_with_self("pgtasks.result:ResultSet")
 
-    @cached_property
+    @part
     def GroupResult(self) -> Any:
         """`pgtasks.result.GroupResult` of this application."""
         return self.subclass_with_self("pgtasks.result:GroupResult")
 
-    @cached_property
+    @part
     def Worker(self) -> Any:
         """The worker program."""
         return self._opened("Worker")
 
-    @cached_property
+    @part
     def WorkController(self) -> Any:
         """The worker, to be run inside a program."""
         return self._opened("WorkController")
 
-    @cached_property
+    @part
     def Beat(self) -> Any:
         """The beat program."""
         return self._opened("Beat")
@@ -1059,6 +1086,15 @@ class Celery:
                 "other commands."
             )
         return self.start(words)
+
+    # Not for type checkers, to which every name would then exist.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in _NO_BROKER:
+                message += f": there is no broker. {_NO_BROKER[name]}"
+            raise AttributeError(message)
 
     # ── pickling ────────────────────────────────────────────────────────────────────────
 
@@ -1147,6 +1183,11 @@ def _annotations(fun: Callable[..., Any]) -> Any:
         return annotationlib.get_annotations(fun, format=annotationlib.Format.STRING)
     except AttributeError:
         return MappingProxyType({})
+
+
+def _original(fun: Any) -> Any:
+    """Answer the function behind a task that was decorated again, as ``shared_task`` may."""
+    return getattr(maybe_evaluate(fun), "_decorated_fun", None) or fun
 
 
 def _name_of_function(task: Any) -> str:

@@ -6,6 +6,7 @@ A command is a row that every worker reads, and each reply is a row too; see
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -439,31 +440,35 @@ class Mailbox:
                 f"The arguments of the command {command!r} take {len(text):,} bytes, more "
                 f"than the {LARGEST:,} that every worker can be asked to read."
             )
-        reply_to = str(uuid.uuid4()) if reply else None
+        key = str(uuid.uuid4())
+        patience = float((self.queue_expires or 10.0) if timeout is None else timeout)
         expected = database.run(
             mailbox.send(
                 command,
                 text,
+                key=key,
                 destination=destination or None,
-                reply_to=reply_to,
+                wants_reply=reply,
                 sender=f"{os.getpid()}@{gethostname()}",
                 lifetime=float(self.queue_ttl or 300.0),
-            )
+            ),
+            timeout=max(patience, 1.0),
+            retry=True,
         )
-        if reply_to is None:
+        if not reply:
             return None
-        patience = float((self.queue_expires or 10.0) if timeout is None else timeout)
-        return list(self._collect(reply_to, expected, patience, limit, callback))
+        return list(self._collect(key, expected, patience, limit, callback))
 
     def _collect(
         self,
-        reply_to: str,
+        key: str,
         expected: set[str],
         timeout: float,
         limit: int | None,
         callback: Callback | None,
     ) -> Iterator[dict[str, Any]]:
         from pgtasks.storage import mailbox
+        from pgtasks.storage.errors import StorageError
 
         database, notifier = self._app.database, self._app.notifier
         bell = threading.Event()
@@ -474,7 +479,9 @@ class Mailbox:
         try:
             while True:
                 bell.clear()
-                for each in database.run(mailbox.collect(reply_to, known=known)):
+                remaining = deadline - time.monotonic()
+                query = mailbox.collect(key, known=known)
+                for each in database.run(query, timeout=max(remaining, 1.0), retry=True):
                     known.add(each.id)
                     missing.discard(each.worker)
                     answer = {each.name: serialization.loads(each.reply)}
@@ -492,7 +499,9 @@ class Mailbox:
                 pause = min(pause * 2, 0.5 if notifier.listening else 0.05)
         finally:
             unsubscribe()
-            database.run(mailbox.discard(reply_to))
+            # They expire anyway.
+            with contextlib.suppress(StorageError):
+                database.run(mailbox.discard(key))
 
 
 Control.Mailbox = Mailbox

@@ -15,6 +15,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any
 
@@ -46,6 +47,9 @@ class Settings(MutableMapping[str, Any]):
         prefix: Namespace that the configuration object's names begin with.
         deprecated_settings: Old names that were found in the configuration.
         load: Called before the first read, to let these settings `become` others.
+        load_lock: Held while it is called. Loading calls the program's functions, which
+            may finalize the application, whose other threads may be reading settings:
+            hence the lock that finalizing takes too.
 
     Attributes:
         changes: The topmost layer.
@@ -67,6 +71,7 @@ class Settings(MutableMapping[str, Any]):
         deprecated_settings: Any = None,
         *,
         load: Callable[[], object] | None = None,
+        load_lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         # Past __setattr__, which would make settings of them.
         self.__dict__.update(
@@ -75,7 +80,9 @@ class Settings(MutableMapping[str, Any]):
             prefix=_with_underscore(prefix),
             deprecated_settings=deprecated_settings,
             _load=load,
-            _loading=False,
+            _load_lock=load_lock or threading.RLock(),
+            _loading_thread=None,
+            _raw=load is not None,
             _lock=threading.RLock(),
             _kept=set(),
             _observers=[],
@@ -102,7 +109,7 @@ class Settings(MutableMapping[str, Any]):
         # kept after it.
         with self._lock:
             value = self._look_up(key)
-            if not (self._loading or key in _RESERVED):
+            if self._load is None and key not in _RESERVED:
                 self.__dict__[key] = value
                 self._kept.add(key)
         return value
@@ -136,7 +143,13 @@ class Settings(MutableMapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         self._ensure_loaded()
-        return iter(dict.fromkeys(key for layer in reversed(self.maps) for key in layer))
+        names: dict[str, None] = {}
+        for layer in reversed(self.maps):
+            # A module or Django's settings list more than they have.
+            names |= dict.fromkeys(
+                key for key in layer if not key.startswith("__") and key in layer
+            )
+        return iter(names)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -178,7 +191,7 @@ class Settings(MutableMapping[str, Any]):
         """Change several settings: a mapping or pairs, and keywords."""
         changes: dict[str, Any] = dict(*args, **kwargs)
         with self._lock:
-            if self._load is None:
+            if not self._raw:
                 # Under its new name, so that the last writer wins whichever name it
                 # used. Before loading the names stay: mixing them is found out then.
                 _warn_of_unknown(changes, self.prefix)
@@ -239,23 +252,25 @@ class Settings(MutableMapping[str, Any]):
             self.__dict__.pop(key, None)
         self._kept.clear()
 
-    def renew_lock(self) -> None:
-        """Forget a lock that a thread of the parent process may have held at the fork."""
-        self.__dict__["_lock"] = threading.RLock()
+    def renew_locks(self, load_lock: AbstractContextManager[Any]) -> None:
+        """Forget locks that a thread of the parent process may have held at the fork."""
+        self.__dict__.update(_lock=threading.RLock(), _load_lock=load_lock)
 
     # ── loading and copying ─────────────────────────────────────────────────────────────
 
     def _ensure_loaded(self) -> None:
-        if self._load is None or self._loading:
+        # The functions that loading calls read what has been loaded so far.
+        if self._load is None or self._loading_thread == threading.get_ident():
             return
-        with self._lock:
-            if self._load is None or self._loading:
+        with self._load_lock:
+            if self._load is None:
                 return
-            self.__dict__["_loading"] = True
+            self.__dict__["_loading_thread"] = threading.get_ident()
             try:
                 self._load()
+                self.__dict__["_load"] = None
             finally:
-                self.__dict__["_loading"] = False
+                self.__dict__["_loading_thread"] = None
 
     def become(self, other: Settings) -> None:
         """Take over the layers of ``other``, whoever holds a reference to this one."""
@@ -265,7 +280,7 @@ class Settings(MutableMapping[str, Any]):
                 defaults=other.defaults,
                 prefix=other.prefix,
                 deprecated_settings=other.deprecated_settings,
-                _load=None,
+                _raw=False,
             )
             self._forget()
         self._tell(SETTING_KEYS)

@@ -151,7 +151,7 @@ class Task(Generic[P, R]):
     resultrepr_maxsize: int = 1024
 
     #: Requests of the runs of this task in this context, the current one on top.
-    request_stack: Any = None
+    request_stack: Any = TaskStack("pgtasks.requests")
 
     abstract = True
 
@@ -178,6 +178,11 @@ class Task(Generic[P, R]):
         ("store_eager_result", "task_store_eager_result"),
         ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
     )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Not when it is bound: another thread may have found the task already.
+        cls.request_stack = TaskStack(f"pgtasks.requests[{cls.__name__}]")
 
     # ── belonging to an app ─────────────────────────────────────────────────────────────
 
@@ -211,7 +216,6 @@ class Task(Generic[P, R]):
 
         if not was_bound:
             cls.annotate()
-            cls.request_stack = TaskStack(f"pgtasks.requests[{cls.name}]")
         cls.on_bound(app)
         return app
 

@@ -14,7 +14,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from contextvars import copy_context
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
@@ -257,9 +259,7 @@ def build_tracer(
                     )
                 on_task_init(uuid, task)
                 if task.track_started and not eager and not ignored:
-                    outcome.store_for(task).store_result(
-                        uuid, {"pid": pid, "hostname": hostname}, STARTED, request=context
-                    )
+                    _show_started(task, uuid, {"pid": pid, "hostname": hostname}, context)
                 try:
                     if before_start is not None:
                         before_start(uuid, args, kwargs)
@@ -267,7 +267,7 @@ def build_tracer(
                         context._entered = False
                     value = fun(*args, **kwargs)
                     if iscoroutine(value):
-                        value = asyncio.run(value)
+                        value = _await(value)
                     returned, state = value, SUCCESS
                 except Reject as exc:
                     how, returned = Info(REJECTED, exc), ExceptionInfo(internal=True)
@@ -370,6 +370,26 @@ def build_tracer(
             return trace_task(uuid, args, kwargs, request)
 
     return trace_eagerly
+
+
+def _await(coroutine: Any) -> Any:
+    """Run a coroutine function's body to its end."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # Called eagerly by a coroutine, whose loop this thread cannot enter a second time.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, coroutine).result()
+
+
+def _show_started(task: Any, uuid: str, meta: dict[str, Any], request: Context) -> None:
+    try:
+        outcome.store_for(task).store_result(uuid, meta, STARTED, request=request)
+    except Exception as exc:
+        # The job is worth more than what is shown of it meanwhile.
+        name = get_task_name(request, task.name)
+        logger.warning("STARTED of %s[%s] was not stored: %r", name, printable(uuid), exc)
 
 
 def _fails_the_task(exc: Exception, callbacks_sent: bool) -> bool:

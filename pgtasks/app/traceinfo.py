@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from pgtasks import signals, states
 from pgtasks.app import outcome
@@ -18,7 +18,6 @@ from pgtasks.utils.serialization import (
     create_exception_cls,
     get_pickleable_etype,
     get_pickleable_exception,
-    get_pickled_exception,
 )
 from pgtasks.utils.text import safe_repr
 
@@ -78,9 +77,9 @@ def info(fmt: str, context: dict[str, Any]) -> None:
 
 def task_has_custom(task: Any, attr: str) -> bool:
     """Whether ``attr`` of the task is not `Task`'s own: a subclass's, or patched in."""
-    for node in type(task).__mro__:
+    for node in task.__class__.__mro__:
         found = node.__dict__.get(attr)
-        if node.__module__ == "pgtasks.app.task" and node.__name__ == "Task":
+        if node.__module__ == "pgtasks.app.task" and Generic in node.__bases__:
             origin = getattr(found, "__module__", None)
             return origin is not None and origin != node.__module__
         if found is not None:
@@ -214,7 +213,8 @@ class TraceInfo:
         return einfo
 
     def _log_error(self, task: Any, req: Any, einfo: ExceptionInfo) -> None:
-        exc = einfo.exception = get_pickled_exception(einfo.exception)
+        # The exception itself, where einfo has a stand-in that can be pickled.
+        exc = self.retval if isinstance(self.retval, BaseException) else einfo.exception
         policy = get_log_policy(task, einfo, exc)
         if not logger.isEnabledFor(policy.severity):
             return

@@ -155,6 +155,8 @@ class MemoryBackend(BaseBackend):
         """Wait until the task is ready, and return its meta; woken by whoever stores it."""
         if interval != _USUAL:
             return super().wait_for(task_id, timeout, interval, no_ack, on_interval)
+        if task_id in self._cache:
+            return self._cache[task_id]  # type: ignore[no-any-return]
         for metas in self._looks([task_id], timeout, on_interval):
             if task_id in metas:
                 return metas[task_id]

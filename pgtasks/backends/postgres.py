@@ -88,6 +88,14 @@ class PostgresBackend(BaseBackend):
 
         self.app.database.run(results.forget([task_id]), retry=True)
 
+    def cleanup(self) -> None:
+        """Delete the jobs that ended longer ago than ``result_expires``, in batches."""
+        from pgtasks.storage import jobs
+
+        if self.expires:
+            while self.app.database.run(jobs.prune(self.expires), retry=True):
+                pass
+
     # ── reading ─────────────────────────────────────────────────────────────────────────
 
     def get_job(self, task_id: str) -> Result | None:
@@ -157,6 +165,8 @@ class PostgresBackend(BaseBackend):
             TimeoutError: It took longer than ``timeout``.
         """
         self._ensure_not_eager()
+        if task_id in self._cache:
+            return self._cache[task_id]  # type: ignore[no-any-return]
         for rows in self._looks([task_id], timeout, interval, on_interval):
             row = rows.get(task_id)
             if row is not None and row.finished:

@@ -119,6 +119,6 @@ def _doubt(invocation: Invocation, name: str) -> None:
         near = get_close_matches(name, app.tasks, 1, 0.8)
         if near:
             invocation.out.note(
-                f"No task {clean(name)!r} is registered here; it was sent all the same. "
+                f"No task {name!r} is registered here; it was sent all the same. "
                 f"Did you mean {near[0]!r}?"
             )

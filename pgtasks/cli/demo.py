@@ -16,7 +16,6 @@ from rich.table import Table
 
 import pgtasks
 from pgtasks.cli.demo_run import (
-    DemoFailed,
     Killer,
     Tally,
     WorkerProcess,
@@ -24,7 +23,8 @@ from pgtasks.cli.demo_run import (
     step,
     stop_like_ctrl_c,
 )
-from pgtasks.dev.postgres import private_server
+from pgtasks.dev.postgres import EmbeddedPostgresError, private_server
+from pgtasks.exceptions import PgtasksError
 from pgtasks.storage import schema
 from pgtasks.storage.database import Database
 from pgtasks.storage.query import Query, Row
@@ -61,7 +61,7 @@ def small(*, chaos: bool = False) -> None:
     try:
         with ExitStack() as cleanup:
             good = run(console, cleanup, chaos=chaos)
-    except DemoFailed as failure:
+    except (PgtasksError, EmbeddedPostgresError) as failure:
         raise click.ClickException(str(failure)) from failure
     sys.exit(0 if good else 1)
 

@@ -49,7 +49,6 @@ class Invocation:
         quiet: From ``-q``.
         skip_checks: From ``--skip-checks``, or ``SKIP_CHECKS`` in the environment.
         debug: From ``--debug``: errors are shown with their tracebacks.
-        command: Name of the command.
     """
 
     named: Any = None
@@ -61,7 +60,6 @@ class Invocation:
     quiet: bool = False
     skip_checks: bool = field(default_factory=lambda: bool(os.environ.get("SKIP_CHECKS")))
     debug: bool = False
-    command: str | None = None
 
     @property
     def out(self) -> Output:

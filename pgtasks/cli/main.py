@@ -11,6 +11,7 @@ import click
 
 from pgtasks.cli.invocation import EX_CONFIG, EX_UNAVAILABLE, Failure, Invocation
 from pgtasks.cli.options import Group, global_options
+from pgtasks.cli.output import clean
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
@@ -59,7 +60,7 @@ class _Program(Group):
             status = _status_of(error)
             if status is None or (found is not None and found.debug):
                 raise
-            raise Failure(str(error), status) from error
+            raise Failure(clean(error, lines=True), status) from error
 
 
 def _status_of(error: Exception) -> int | None:

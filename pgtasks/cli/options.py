@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgtasks.cli.invocation import Invocation
+
 __all__ = [
     "COMMAS",
     "LOG_LEVEL",
@@ -70,8 +72,6 @@ def _tell(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         # Behind the command it wins; not given there, it must not undo what was.
         if value not in (None, False):
-            from pgtasks.cli.main import Invocation
-
             setattr(ctx.ensure_object(Invocation), name, value)
 
     return callback
@@ -79,10 +79,7 @@ def _tell(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
 def _change_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        try:
-            os.chdir(value)
-        except OSError as error:
-            raise click.BadParameter(str(error), ctx=ctx, param=param) from error
+        _go_to(value)
 
 
 def global_options(*, hidden: bool = False) -> list[click.Parameter]:
@@ -192,8 +189,7 @@ class Command(click.Command):
         """Parse, knowing the application's own options."""
         invocation = ctx.obj
         if invocation is not None:
-            invocation.named = _named_in(args) or invocation.named
-            invocation.command = self.name
+            args = _take_values(invocation, args)
             if invocation.named is not None:
                 ctx.meta["pgtasks.user_options"] = invocation.user_options(self.name or "")
         return super().parse_args(ctx, args)
@@ -213,18 +209,56 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
-def _named_in(args: Sequence[str]) -> str | None:
-    """The application that -A behind the command names: its options are needed to parse."""
-    for place, arg in enumerate(args):
-        if arg == "--":
-            break
-        if arg in ("-A", "--app") and place + 1 < len(args):
-            return args[place + 1]
-        if arg.startswith("--app="):
-            return arg.partition("=")[2]
-        if arg.startswith("-A") and len(arg) > 2:
-            return arg[2:]
-    return None
+_VALUES = {
+    "-A": "named",
+    "--app": "named",
+    "-b": "broker",
+    "--broker": "broker",
+    "--result-backend": "result_backend",
+    "--loader": "loader",
+    "--config": "config",
+    "--workdir": "workdir",
+}
+
+
+def _take_values(invocation: Invocation, args: Sequence[str]) -> list[str]:
+    """Take the global options with values from behind a command; the answer is the rest.
+
+    They are needed before the rest can be parsed: they lead to the application, which may
+    have options of its own.
+    """
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            return [*rest, word, *words]
+        option, equals, value = word.partition("=")
+        if word[:2] in ("-A", "-b") and word[2:3] not in ("", "="):
+            option, equals, value = word[:2], "=", word[2:]
+        name = _VALUES.get(option)
+        if name is None:
+            rest.append(word)
+            continue
+        if not equals:
+            try:
+                value = next(words)
+            except StopIteration:
+                # The parser says best what is missing.
+                return [*rest, word]
+        if name == "workdir":
+            _go_to(value)
+        else:
+            setattr(invocation, name, value)
+    return rest
+
+
+def _go_to(folder: str | Path) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise click.BadOptionUsage(
+            "--workdir", f"Cannot go to {folder}: {error}"
+        ) from error
 
 
 class Group(click.Group):

@@ -92,7 +92,7 @@ def _require_job(app: Any, found: Any) -> None:
 
     if not app.database.run(results.read([found.id])):
         raise Failure(
-            f"There is no job {clean(found.id)!r} in {app.database.endpoint.address}. Its id "
+            f"There is no job {found.id!r} in {app.database.endpoint.address}. Its id "
             f"may be misspelt, its row pruned (setting result_expires), or it was sent to "
             f"another database.",
         )

@@ -63,7 +63,7 @@ def end_leftovers(data: str, patience: float = 10.0) -> None:
     """End the server in ``data`` whose supervisor was killed; by then it is ending itself.
 
     The kernel has told the postmaster so (on macOS nobody has), and its backends follow it
-    unless they are busy.
+    unless they are busy. Who must be killed leaves shared memory behind, so first wait.
     """
     asked = False
     beginning = time.monotonic()
@@ -71,17 +71,23 @@ def end_leftovers(data: str, patience: float = 10.0) -> None:
         waited = time.monotonic() - beginning
         if waited > 2 * patience:
             return  # PostgreSQL will say what is in its way
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            postmaster = int(read(data + "/postmaster.pid").split()[0])
-            if postmaster in left and waited < patience:
-                if not asked:
-                    os.kill(postmaster, signal.SIGINT)
-                    asked = True
-                left = []
-        for orphan in left:
+        postmaster = _postmaster_of(data)
+        if postmaster in left and not asked:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGKILL)
+                os.kill(postmaster, signal.SIGINT)
+            asked = True
+        elif waited > (patience if postmaster in left else 1):
+            for orphan in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(orphan, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def _postmaster_of(data: str) -> int:
+    try:
+        return int(read(data + "/postmaster.pid").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def read(path: str) -> str:

@@ -19,7 +19,6 @@ import os
 import select
 import shutil
 import signal
-import stat
 import subprocess
 import time
 import traceback
@@ -44,6 +43,7 @@ from pgtasks.dev.wire import (
     TOO_MANY,
     Refused,
     ask,
+    claim,
     login,
     socket_folder,
 )
@@ -137,16 +137,10 @@ class _Supervisor:
 
     def _prepare(self) -> None:
         end_leftovers(self._data)
-        if self._sockets != self._folder:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._sockets, 0o700)
-            found = os.lstat(self._sockets)
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-                raise _Failed(
-                    f"{self._sockets} is needed for the socket, and belongs to the user id "
-                    f"{found.st_uid}; remove it"
-                )
-            os.chmod(self._sockets, 0o700)
+        if self._sockets != self._folder and not claim(self._sockets):
+            raise _Failed(
+                f"its socket needs {self._sockets}, which is somebody else's; remove it"
+            )
         # What is left of a server that did not end well is ours to remove: we hold the
         # lock, and no process of it lives. PostgreSQL itself compares process ids only, and
         # those repeat after each start of a container.
@@ -174,9 +168,12 @@ class _Supervisor:
                 self._pause(TICK)
         finally:
             if initdb.poll() is None:
+                initdb.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    initdb.wait(5)
                 initdb.kill()
-                initdb.wait()
-            self._bury()  # it has children of its own
+            # Its own children end by themselves; killed, they would leave shared memory.
+            self._bury(grace=5)
         if initdb.returncode != 0:
             raise _Failed(f"initdb ended with {fate(initdb.returncode)}")
         os.rename(scratch, self._data)
@@ -325,18 +322,19 @@ class _Supervisor:
                 continue
         self._bury()
 
-    def _bury(self) -> None:
+    def _bury(self, grace: float = 0) -> None:
         """Forget a dead postmaster and end its orphans, which hold its shared memory.
 
         They are our children now (PR_SET_CHILD_SUBREAPER). One that is busy computing would
         not notice for long that its server is gone, and the next could not start.
         """
         self._postmaster = None
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            for orphan in children():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(orphan, signal.SIGKILL)
+        beginning = time.monotonic()
+        while (waited := time.monotonic() - beginning) < grace + 5:
+            if waited >= grace:
+                for orphan in children():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(orphan, signal.SIGKILL)
             try:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
                     time.sleep(0.005)

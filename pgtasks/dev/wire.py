@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
+import stat
 import struct
 
 NAME = "pgtasks"  # of the superuser, and of the database
@@ -91,3 +93,14 @@ def socket_folder(folder: str, uid: int) -> str:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return f"/tmp/pgtasks-{uid}-{digest}"  # noqa: S108 - its owner is checked
+
+
+def claim(folder: str) -> bool:
+    """Make a folder in ``/tmp`` that is ours alone, unless somebody else was there first."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        return False
+    os.chmod(folder, 0o700)
+    return True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from pgtasks import _state, states
@@ -161,7 +162,7 @@ class AsyncResult(ResultBase, Generic[R]):
             return self.maybe_throw(propagate=propagate, cache=meta)  # type: ignore[no-any-return]
         return self.maybe_throw(propagate=propagate)  # type: ignore[no-any-return]
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, R]:
         return self.aget().__await__()
 
     def then(
@@ -417,6 +418,24 @@ class AsyncResult(ResultBase, Generic[R]):
         """
         for _, node in self.iterdeps(intermediate=intermediate):
             yield node, node.get(**kwargs)
+
+    def build_graph(self, intermediate: bool = False, formatter: Any = None) -> Any:
+        """This result and everything it led to, as a `DependencyGraph`."""
+        from pgtasks.utils.graph import DependencyGraph, GraphFormatter
+
+        graph = DependencyGraph(
+            formatter=formatter or GraphFormatter(root=self.id, shape="oval")
+        )
+        for parent, node in self.iterdeps(intermediate=intermediate):
+            graph.add_arc(node)
+            if parent:
+                graph.add_edge(parent, node)
+        return graph
+
+    @cached_property
+    def graph(self) -> Any:
+        """`build_graph`, once."""
+        return self.build_graph()
 
     def get_leaf(self) -> Any:
         """The value of the last of all tasks that this one led to."""

@@ -28,15 +28,17 @@ class Command(NamedTuple):
     """A command as a worker reads it.
 
     Attributes:
+        key: Random; the sender looks for replies under it.
         arguments: JSON text, an object.
-        reply_to: Where the sender looks for replies; None if it does not.
+        wants_reply: The sender waits for one.
         sender: ``pid@host`` of the process that sent it.
     """
 
     id: int
+    key: str
     command: str
     arguments: str
-    reply_to: str | None
+    wants_reply: bool
     sender: str
 
 
@@ -72,8 +74,9 @@ def send(
     command: str,
     arguments: str,
     *,
+    key: str,
     destination: Sequence[str] | None,
-    reply_to: str | None,
+    wants_reply: bool,
     sender: str,
     lifetime: float,
 ) -> Query[set[str]]:
@@ -82,8 +85,10 @@ def send(
     Args:
         command: Name of the command.
         arguments: Its keyword arguments as JSON text, an object.
+        key: A random UUID: sent again under it, the command is still one. Replies are to
+            be collected under it.
         destination: Names of workers; None means all.
-        reply_to: A UUID to `collect` the replies under; None if nobody waits for any.
+        wants_reply: Somebody waits for replies.
         sender: Who sends it.
         lifetime: Seconds after which a worker that has not read it need not.
     """
@@ -91,7 +96,8 @@ def send(
         "command": command,
         "arguments": arguments,
         "destination": None if destination is None else list(destination),
-        "reply_to": reply_to,
+        "key": key,
+        "wants_reply": wants_reply,
         "sender": sender,
         "lifetime": lifetime,
     }
@@ -125,13 +131,11 @@ def hear(
     return Query(SQL["hear"], params, lambda rows: [Command._make(row) for row in rows])
 
 
-def answer(
-    reply: str, *, reply_to: str, worker: str, name: str, lifetime: float
-) -> Query[bool]:
+def answer(reply: str, *, key: str, worker: str, name: str, lifetime: float) -> Query[bool]:
     """Reply to a command with JSON text, and wake who waits for it."""
     params = {
         "reply": reply,
-        "reply_to": reply_to,
+        "key": key,
         "worker": worker,
         "name": name,
         "lifetime": lifetime,
@@ -139,15 +143,15 @@ def answer(
     return Query(SQL["answer"], params, bool)
 
 
-def collect(reply_to: str, *, known: Collection[int] = ()) -> Query[list[Reply]]:
+def collect(key: str, *, known: Collection[int] = ()) -> Query[list[Reply]]:
     """The replies that have come, without those whose ids are ``known``."""
-    params = {"reply_to": reply_to, "known": list(known)}
+    params = {"key": key, "known": list(known)}
     return Query(SQL["collect"], params, lambda rows: [Reply._make(row) for row in rows])
 
 
-def discard(reply_to: str) -> Query[int]:
+def discard(key: str) -> Query[int]:
     """Delete the replies that have been read, and expired ones of others."""
-    return Query(SQL["discard"], {"reply_to": reply_to}, len)
+    return Query(SQL["discard"], {"key": key}, len)
 
 
 def scheduled(queues: Sequence[str], *, limit: int) -> Query[list[Scheduled]]:

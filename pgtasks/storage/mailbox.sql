@@ -16,12 +16,15 @@ forgotten as (
     where command.id = expired.id
 ),
 sent as (
-    insert into pgtasks.commands (command, arguments, destination, reply_to, sender, expires_at)
-    values (
-        %(command)s::text, %(arguments)s::text, %(destination)s::text[], %(reply_to)s::uuid,
-        %(sender)s::text, clock_timestamp() + make_interval(secs => %(lifetime)s::float8)
+    insert into pgtasks.commands (
+        key, command, arguments, destination, wants_reply, sender, expires_at
     )
-    returning id
+    values (
+        %(key)s::uuid, %(command)s::text, %(arguments)s::text, %(destination)s::text[],
+        %(wants_reply)s::boolean, %(sender)s::text,
+        clock_timestamp() + make_interval(secs => %(lifetime)s::float8)
+    )
+    on conflict (key) do nothing
 )
 select pg_notify('pgtasks.control', '')::text,
        array(select worker.id::text
@@ -29,7 +32,6 @@ select pg_notify('pgtasks.control', '')::text,
              where worker.dead_at is null and worker.stopped_at is null
                and worker.expires_at > clock_timestamp()
                and (%(destination)s::text[] is null or worker.name = any(%(destination)s::text[])))
-from sent
 
 -- name: names
 select name
@@ -43,7 +45,7 @@ select started_at::text from pgtasks.workers where id = %(worker)s::uuid
 -- name: hear
 -- `since` is the worker's own start: what others were told before is not meant for it,
 -- a shutdown least of all. `mark` and `answered` keep it from doing anything twice.
-select id, command, arguments, reply_to::text, sender
+select id, key::text, command, arguments, wants_reply, sender
 from pgtasks.commands
 where id > %(mark)s::bigint
   and id <> all(%(answered)s::bigint[])
@@ -55,19 +57,19 @@ limit 100
 
 -- name: answer
 with answered as (
-    insert into pgtasks.replies (reply_to, worker, name, reply, expires_at)
+    insert into pgtasks.replies (key, worker, name, reply, expires_at)
     values (
-        %(reply_to)s::uuid, %(worker)s::uuid, %(name)s::text, %(reply)s::text,
+        %(key)s::uuid, %(worker)s::uuid, %(name)s::text, %(reply)s::text,
         clock_timestamp() + make_interval(secs => %(lifetime)s::float8)
     )
-    returning reply_to
+    returning key
 )
-select pg_notify('pgtasks.replies', reply_to::text)::text from answered
+select pg_notify('pgtasks.replies', key::text)::text from answered
 
 -- name: collect
 select id, worker::text, name, reply
 from pgtasks.replies
-where reply_to = %(reply_to)s::uuid and id <> all(%(known)s::bigint[])
+where key = %(key)s::uuid and id <> all(%(known)s::bigint[])
 order by id
 
 -- name: discard
@@ -75,7 +77,7 @@ order by id
 with unwanted as materialized (
     select id
     from pgtasks.replies
-    where reply_to = %(reply_to)s::uuid or expires_at < clock_timestamp()
+    where key = %(key)s::uuid or expires_at < clock_timestamp()
     order by id
     limit 1000
     for update skip locked

@@ -6,8 +6,6 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from pprint import pformat
-from textwrap import fill
 from typing import Any
 
 __all__ = [
@@ -104,6 +102,8 @@ def dedent(s: str, sep: str = "\n") -> str:
 
 def fill_paragraphs(s: str, width: int, sep: str = "\n") -> str:
     """Wrap each paragraph at ``width`` columns."""
+    from textwrap import fill
+
     return sep.join(fill(paragraph, width) for paragraph in s.split(sep))
 
 
@@ -135,6 +135,8 @@ def pretty(
     value: Any, width: int = 80, nl_width: int = 80, sep: str = "\n", **kw: Any
 ) -> str:
     """Lay out a value for the terminal; dicts and tuples begin on a line of their own."""
+    from pprint import pformat  # which brings inspect and dataclasses
+
     if isinstance(value, dict):
         return f"{sep} {pformat(value, 4, nl_width)[1:]}"
     if isinstance(value, tuple):

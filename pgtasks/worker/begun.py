@@ -132,6 +132,12 @@ class BegunFile:
             self._words[_HEADER + number * _SLOT + 1] for number in range(self.slots)
         )
 
+    def close(self) -> None:
+        """Let go of the file in this process."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def remove(self) -> None:
         """Delete the file, under all its names; what is mapped stays usable."""
         for path in self._paths:

@@ -107,8 +107,8 @@ class Mailbox(Service):
             # Before it is done: what was done twice is worse than what was not.
             self._answered[command.id] = time.monotonic()
             reply = self._do(command)
-            if command.reply_to is not None:
-                self._reply(command.reply_to, reply)
+            if command.wants_reply:
+                self._reply(command.key, reply)
         self._forget()
         return len(commands)
 
@@ -133,11 +133,11 @@ class Mailbox(Service):
             logger.exception("The command %s from remote failed.", command.command)
             return {"error": repr(error)}
 
-    def _reply(self, reply_to: str, reply: Any) -> None:
+    def _reply(self, key: str, reply: Any) -> None:
         self._database.run(
             mailbox.answer(
                 _text(reply),
-                reply_to=reply_to,
+                key=key,
                 worker=self._worker.begun.worker,
                 name=self._worker.hostname,
                 lifetime=self._lifetime,

@@ -64,7 +64,7 @@ class Sizes:
     lent: int = 200
     due: int = 4_000
     span: float = 10.0
-    lead: float = 8.0
+    lead: float = 12.0
     far: int = 100_000
     far_peers: int = 10_000
     chunk: int = 20_000
@@ -74,21 +74,21 @@ class Sizes:
 FULL = Sizes()
 QUICK = Sizes(
     drain=5_000,
-    drain_peers=1_000,
+    drain_peers=800,
     one=300,
     bulk=10_000,
     loop=300,
-    idle=20,
+    idle=15,
     pause=(0.01, 0.05),
-    hammer=0.5,
+    hammer=0.4,
     lent=20,
-    due=300,
+    due=200,
     span=1.0,
-    lead=1.5,
+    lead=1.0,
     far=10_000,
     far_peers=500,
     chunk=2_000,
-    between=5_000,
+    between=4_000,
 )
 
 WARM = 5  # the first jobs of a client open its connections

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tests.bench.measures import FULL, OPEN_FOR, PRODUCERS, TRANSACTIONS, WARM, Sizes
+from tests.bench.measures import (
+    FULL,
+    MEASURES,
+    OPEN_FOR,
+    PRODUCERS,
+    TRANSACTIONS,
+    WARM,
+    Sizes,
+)
 from tests.bench.report import HEADINGS, Findings, number, rows, text_table
 from tests.bench.systems import NAMES, WORKER
 
@@ -19,8 +27,7 @@ pgtasks beside Celery {celery} on Redis and on RabbitMQ:
 one machine, one run of {rounds} rounds, which ended on {date}.
 
 Figures are medians of the rounds.
-“Than Redis” is how many times better we are than Celery on Redis,
-as the median of what the two did in the same round.
+“Better than” is how many times: the median of what two systems did in the same round.
 That, and processor time per job, carry over to other machines; rates and latencies do not.
 [Run the benchmarks](../how-to/run-the-benchmarks.md) says how to get yours."""
 
@@ -34,7 +41,8 @@ Rounds are interleaved: each measure is made once with every system, in random o
 before any is repeated.
 
 Settings are those of a new installation.
-Workers run as `{worker}`, and results are kept: by us in PostgreSQL, by Celery in Redis.
+Workers run as `{worker}`.
+Results are kept: by us in PostgreSQL, by Celery in Redis.
 
 Durability differs, to Celery's advantage.
 Our PostgreSQL has `fsync`, `full_page_writes` and `synchronous_commit` on,
@@ -110,7 +118,11 @@ def page(
 
 
 def _raw(findings: Findings) -> Iterator[str]:
-    for (measure, system), rounds in findings.rounds.items():
+    measures, systems = list(MEASURES), list(NAMES)
+    for (measure, system), rounds in sorted(
+        findings.rounds.items(),
+        key=lambda each: (measures.index(each[0][0]), systems.index(each[0][1])),
+    ):
         keys = dict.fromkeys(key for numbers in rounds for key in numbers or {})
         lines = [
             [str(round_), *(number((numbers or {}).get(key)) for key in keys)]

@@ -13,7 +13,7 @@ from tests.bench.systems import NAMES
 __all__ = ["HEADINGS", "LINES", "Findings", "Line", "number", "rows", "text_table"]
 
 PEERS = [name for name in NAMES if name != "pgtasks"]
-HEADINGS = ["", *NAMES.values(), "than Redis", "than RabbitMQ", "bar", "met"]
+HEADINGS = ["", *NAMES.values(), "better than Redis", "than RabbitMQ", "bar", "met"]
 
 
 @dataclass
@@ -179,7 +179,7 @@ def _times_better(line: Line, peer: str, findings: Findings) -> float | None:
 def _number_of_jobs(line: Line, system: str, findings: Findings) -> str:
     """How many it was, where systems get different numbers and cannot be compared."""
     jobs = findings.median(line.measure, system, "jobs")
-    return "" if jobs is None else f" by {jobs:,.0f}"
+    return "" if jobs is None else f" by {jobs:,.0f} jobs"
 
 
 def _reaches(value: float | None, bar: float, more_is_better: bool) -> bool | None:

@@ -14,8 +14,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from helpers import eventually
 
+from helpers import eventually
 from pgtasks import Celery, _state, current_app, shared_task, signals
 from pgtasks.app import base
 from pgtasks.app.registry import TaskRegistry
@@ -328,6 +328,67 @@ def test_many_threads_make_a_task_once(app: Celery) -> None:
     assert len(made) == 1
 
 
+def test_reading_settings_and_finalizing_in_two_threads_do_not_wait_for_each_other(
+    app: Celery,
+) -> None:
+    reading, finalizing = threading.Event(), threading.Event()
+
+    def while_reading(sender: Celery, **kwargs: Any) -> None:
+        reading.set()
+        # Not reached in time if finalizing has to wait for us, as it should.
+        finalizing.wait(0.2)
+        assert sender.tasks
+
+    def finalize() -> None:
+        reading.wait(10)
+        finalizing.set()
+        app.finalize()
+
+    app.on_after_configure.connect(while_reading)
+    thread = threading.Thread(target=finalize)
+    thread.start()
+    assert app.conf.task_serializer == "json"
+    thread.join(10)
+
+    assert not thread.is_alive()
+
+
+def test_a_thread_that_looks_at_the_tasks_waits_until_all_are_there(app: Celery) -> None:
+    begun, looked = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def while_finalizing(sender: Celery, **kwargs: Any) -> None:
+        begun.set()
+        looked.wait(0.2)
+        # Another thread asks for them as well, and must not keep us from them.
+        assert sender.tasks is not None
+        sender._tasks["late"] = None
+
+    def look() -> None:
+        begun.wait(10)
+        looked.set()
+        seen.append("late" in app.tasks)
+
+    app.on_after_finalize.connect(while_finalizing)
+    thread = threading.Thread(target=look)
+    thread.start()
+    app.finalize()
+    thread.join(10)
+
+    assert seen == [True]
+
+
+def test_parts_that_two_threads_make_at_once_are_one(app: Celery) -> None:
+    all_ready = threading.Barrier(8)
+
+    def use(_: int) -> tuple[int, ...]:
+        all_ready.wait()
+        return tuple(map(id, (app.amqp, app.loader, app.Task, app.AsyncResult)))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(use, range(8)))) == 1
+
+
 def test_the_built_in_tasks_do_their_work(app: Celery) -> None:
     @app.task
     def double(x: int) -> int:
@@ -374,6 +435,20 @@ def test_sharing_twice_is_refused() -> None:
         @shared_task
         @shared_task
         def foo() -> None: ...
+
+
+def test_the_task_of_an_application_can_be_shared(make_app: Make) -> None:
+    first = make_app("first", set_as_current=True)
+
+    @shared_task
+    @first.task
+    def double(x: int) -> int:
+        return x * 2
+
+    assert double(3) == 6
+    later = make_app("later", set_as_current=True)
+    assert double.app is later
+    assert double(4) == 8
 
 
 def test_a_task_appears_in_other_applications_unless_it_is_private(make_app: Make) -> None:
@@ -743,6 +818,18 @@ def test_a_value_or_else_the_setting(app: Celery) -> None:
 def test_a_worker_needs_its_command(app: Celery) -> None:
     with pytest.raises(ValueError, match="worker"):
         app.worker_main(["beat"])
+
+
+@pytest.mark.parametrize("name", ["connection_for_read", "pool", "producer_or_acquire"])
+def test_what_only_a_broker_has_is_told_with_what_takes_its_place(
+    app: Celery, name: str
+) -> None:
+    with pytest.raises(
+        AttributeError, match=r"no broker.*app\.database|no broker.*send_task"
+    ):
+        getattr(app, name)
+    with pytest.raises(AttributeError, match=r"'no_such_thing'$"):
+        app.no_such_thing  # type: ignore[attr-defined]  # noqa: B018
 
 
 # ── where the application is found ──────────────────────────────────────────────────────

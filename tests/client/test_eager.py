@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from datetime import datetime
@@ -262,6 +263,18 @@ def test_a_promise_of_an_eager_result_is_kept_at_once(app):
     kept = []
     one.apply().then(kept.append)
     assert kept[0].get() == 1
+
+
+def test_a_coroutine_function_runs_eagerly_also_inside_a_loop(eager):
+    @eager.task(bind=True)
+    async def double(self, x):
+        return [2 * x, self.request.is_eager]
+
+    async def main():
+        return double.delay(2).get()
+
+    assert double.delay(1).get() == [2, True]
+    assert asyncio.run(main()) == [4, True]
 
 
 def test_after_an_eager_run_no_request_is_left(app):

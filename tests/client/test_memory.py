@@ -6,8 +6,8 @@ import sys
 import threading
 
 import pytest
-from helpers import eventually
 
+from helpers import eventually
 from pgtasks import Celery, exceptions
 from pgtasks.app.memory import MemoryQueue, queue_of
 from pgtasks.app.trace import execute

@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers import eventually
 
+from helpers import eventually
 from pgtasks import _state, exceptions, states
 from pgtasks.result import (
     AsyncResult,
@@ -406,6 +406,25 @@ def test_a_forgotten_result_is_gone(app, add, desk):
     assert app.AsyncResult(result.id).result is None
 
 
+def test_old_results_are_cleaned_up(postgres_app, desk):
+    @postgres_app.task
+    def one():
+        return 1
+
+    result = one.delay()
+    desk(postgres_app).work_off()
+    postgres_app.backend.expires = 3600
+    postgres_app.backend.cleanup()
+    assert result.exists()
+    with psycopg.connect(postgres_app.database.url) as connection:
+        connection.execute(
+            "update pgtasks.finished_jobs set finished_at = now() - interval '2 hours'"
+        )
+    postgres_app.backend.cleanup()
+
+    assert not result.exists()
+
+
 def test_nothing_is_kept_where_results_are_disabled(memory_app, desk):
     memory_app.conf.result_backend = "disabled://"
 
@@ -441,6 +460,22 @@ def test_everything_that_a_task_led_to_can_be_collected(app, desk):
     assert result.get_leaf() == 4
     with pytest.raises(exceptions.IncompleteStream):
         list(app.AsyncResult("pending").iterdeps())
+
+
+def test_a_tree_of_results_can_be_drawn(app, desk):
+    @app.task
+    def leaf():
+        pass
+
+    @app.task
+    def root():
+        return [leaf.delay().id, leaf.delay().id]
+
+    result = root.delay()
+    desk(app).work_off()
+
+    assert [node.id for node in result.graph[result]] == result.get(timeout=5)
+    assert len(result.graph) == 3
 
 
 def test_a_returned_result_comes_back_as_plain_values(app, desk):

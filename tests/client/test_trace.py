@@ -501,6 +501,28 @@ def test_started_is_seen_where_it_is_tracked(app, desk):
     assert seen == ["STARTED"]
 
 
+def test_a_job_runs_although_its_beginning_could_not_be_shown(
+    memory_app, anything, monkeypatch, caplog
+):
+    def fail(*args, **kwargs):
+        raise ConnectionError("away")
+
+    anything.track_started = True
+    monkeypatch.setattr(memory_app.backend, "store_result", fail)
+
+    assert run(memory_app).state == "completed"
+    assert "STARTED of tests.anything[the-id] was not stored" in caplog.text
+
+
+def test_the_names_in_logs_cannot_forge_a_line(memory_app, anything, caplog):
+    caplog.set_level(logging.INFO, "celery")
+    run(memory_app, task_id="a\nINFO fake", headers='{"shadow": "\\u001b[2J"}')
+    run(memory_app, task="a\nINFO fake")
+
+    assert len(caplog.text.splitlines()) == 2
+    assert "\x1b" not in caplog.text
+
+
 # ── jobs that never start ───────────────────────────────────────────────────────────────
 
 

@@ -67,6 +67,15 @@ def test_ctrl_c_leaves_no_process_behind():
     assert not [pid for pid in offspring if alive(pid)]
 
 
+def test_a_demo_without_postgresql_ends_with_the_remedy(tmp_path):
+    demo = run(NEWSLETTER / "demo.py", PGTASKS_PG_BIN=str(tmp_path))
+
+    assert demo.returncode == 1
+    assert "The demo stopped." in demo.stdout
+    assert "PGTASKS_PG_BIN" in demo.stdout
+    assert demo.stderr == ""
+
+
 def test_the_small_demo_runs_without_the_examples():
     demo = run("-c", "from pgtasks.cli.demo import small; small(chaos=True)")
 

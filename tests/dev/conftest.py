@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dev.users import Join, User, processes_in
 from helpers import eventually
 

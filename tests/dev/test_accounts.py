@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dev.users import Join, is_alive
-from helpers import eventually
 
+from dev.users import Join, User, is_alive
+from helpers import eventually
 from pgtasks.dev.binaries import find_binaries
 
 SYSTEM = Path("/var/lib/pgtasks")
@@ -252,9 +252,8 @@ def test_root_that_may_not_change_its_user_id_is_told_what_to_do(join: Join) -> 
     assert "PGTASKS_DATABASE_URL" in error
 
 
-def wait_for_the_end(*users: object) -> None:
+def wait_for_the_end(*users: User) -> None:
+    supervisors = [user["supervisor"] for user in users]
     for user in users:
-        user.kill()  # type: ignore[attr-defined]
-    for user in users:
-        supervisor = user["supervisor"]  # type: ignore[index]
-        eventually(lambda supervisor=supervisor: not is_alive(supervisor))
+        user.kill()
+    eventually(lambda: not any(map(is_alive, supervisors)))

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from dev.users import Join
 from helpers import eventually
-
 from pgtasks.dev.places import default_folder
 
 

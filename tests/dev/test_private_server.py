@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from dev.users import Join, is_alive
 from helpers import eventually
-
 from pgtasks.dev.postgres import EmbeddedPostgresError, Server, private_server
 from pgtasks.dev.server import How
 

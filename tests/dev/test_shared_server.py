@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from dev.users import Join, is_alive, processes_in
 from helpers import eventually
-
 from pgtasks.dev.postgres import EmbeddedPostgresError, shared_server
 
 
@@ -248,6 +248,22 @@ def test_a_path_too_long_for_a_socket_is_served_from_tmp(place: Path) -> None:
         assert run(server.url, "select 1") == (1,)
 
     eventually(lambda: not os.path.exists(str(sockets)))
+
+
+def test_a_socket_folder_that_somebody_else_has_taken_is_refused(
+    place: Path, nobody: int
+) -> None:
+    folder = place / ("deep" * 25)
+    with shared_server(folder, linger=0) as server:
+        sockets = str(psycopg.conninfo.conninfo_to_dict(server.url)["host"])
+    eventually(lambda: not os.path.exists(sockets))
+    os.mkdir(sockets)
+    os.chown(sockets, 12345, 12345)
+
+    with pytest.raises(EmbeddedPostgresError, match="somebody else's"):
+        shared_server(folder, linger=0)
+
+    os.rmdir(sockets)
 
 
 @pytest.mark.parametrize(

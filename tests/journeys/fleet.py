@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
-from helpers import eventually
 
+from helpers import eventually
 from pgtasks.job import NewJob
 from pgtasks.storage import jobs
 from pgtasks.storage.database import Database

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from fleet import Fleet, Proxy
 from helpers import children, eventually
 

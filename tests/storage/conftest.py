@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from helpers import eventually
 from psycopg.conninfo import conninfo_to_dict
 
+from helpers import eventually
 from pgtasks.storage.database import Database
 
 _INI = """

@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers import eventually
 
+from helpers import eventually
 from pgtasks.dev.postgres import Server
 from pgtasks.storage import borrowed
 from pgtasks.storage.aio import AsyncDatabase

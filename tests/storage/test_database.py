@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers import eventually
 from psycopg.conninfo import make_conninfo
 
+from helpers import eventually
 from pgtasks.dev.postgres import Server
 from pgtasks.storage import database as module
 from pgtasks.storage.database import Database, compiled

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from helpers import eventually
 
+from helpers import eventually
 from pgtasks.job import Error, Job, NewJob, Outcome
 from pgtasks.storage import jobs, results, workers
 from pgtasks.storage.database import Database

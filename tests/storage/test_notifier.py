@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers import eventually
 
+from helpers import eventually
 from pgtasks.dev.postgres import Server
 from pgtasks.storage import notifier as module
 from pgtasks.storage.database import Database

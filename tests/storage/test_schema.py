@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers import eventually
 from psycopg.conninfo import make_conninfo
 
+from helpers import eventually
 from pgtasks.storage import schema
 from pgtasks.storage.database import Database
 from pgtasks.storage.errors import (

@@ -34,7 +34,8 @@ from pgtasks.cli.demo_run import (
     step,
     stop_like_ctrl_c,
 )
-from pgtasks.dev.postgres import private_server
+from pgtasks.dev.postgres import EmbeddedPostgresError, private_server
+from pgtasks.exceptions import PgtasksError
 from pgtasks.storage import schema
 from pgtasks.storage.database import Database
 from pgtasks.storage.query import Query, Row
@@ -99,7 +100,7 @@ def main() -> int:
     try:
         with ExitStack() as cleanup:
             return run(console, cleanup, chaos=chaos)
-    except DemoFailed as failure:
+    except (PgtasksError, EmbeddedPostgresError) as failure:
         console.print("\n[bold red]The demo stopped.[/]")
         console.print(str(failure), highlight=False, markup=False, soft_wrap=True)
         return 1

@@ -15,6 +15,7 @@ from pgtasks.utils.nodenames import anon_nodename
 from pgtasks.worker.worker import Worker
 
 __all__ = [
+    "TestWorkController",
     "setup_app_for_worker",
     "start_worker",
     "test_worker_started",
@@ -82,8 +83,10 @@ def setup_app_for_worker(app: Any, loglevel: str | int, logfile: str | None) -> 
     app.log.setup(loglevel=loglevel, logfile=logfile)
 
 
-class _TestWorker(Worker):
+class TestWorkController(Worker):
     """A worker whose thread can be waited for until it takes jobs, or has failed to."""
+
+    __test__ = False  # pytest would take it for a test by its name
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, ready_callback=self._on_ready, **kwargs)
@@ -91,6 +94,7 @@ class _TestWorker(Worker):
         self._answered = threading.Event()
 
     def start(self) -> int:
+        """Work until stopped, as ever, and keep the exception that ends it before."""
         try:
             return super().start()
         except BaseException as error:
@@ -114,16 +118,16 @@ class _TestWorker(Worker):
         test_worker_started.send(sender=self.app, worker=self, consumer=self.fetcher)
 
 
-def _make(app: Any, **options: Any) -> _TestWorker:
+def _make(app: Any, **options: Any) -> TestWorkController:
     hostname = options.pop("hostname", None) or anon_nodename()
     # Parts of Celery's worker that ours does not have.
     for name in ("without_heartbeat", "without_mingle", "without_gossip"):
         options.pop(name, None)
-    return _TestWorker(app, hostname, **options)
+    return TestWorkController(app, hostname, **options)
 
 
 @contextmanager
-def _in_thread(worker: _TestWorker, shutdown_timeout: float) -> Iterator[None]:
+def _in_thread(worker: TestWorkController, shutdown_timeout: float) -> Iterator[None]:
     thread = threading.Thread(target=worker.start, name="test worker", daemon=True)
     thread.start()
     worker.ensure_started()

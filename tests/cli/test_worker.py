@@ -1,0 +1,286 @@
+"""Starting a worker: what the options mean, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import psycopg
+import pytest
+from cli_helpers import LiveWorker, write
+
+from helpers import eventually
+from pgtasks.cli import process
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["-B"], "Leave -B out, and until then have cron run 'pgtasks call'."),
+        (["--autoscale", "10,3"], "say how many jobs may run at a time with -c"),
+        (["-P", "gevent"], "use threads until then"),
+        (["-P", "forked"], "Choose one of prefork, processes, threads, solo"),
+        (["-c", "many"], "neither a number nor 'auto'"),
+        (["-l", "loud"], "'info'"),
+        (["-n", "%x@here"], "Known are"),
+        (["--max-tasks-per-child", "0"], "0 is not in the range"),
+        (["-Q", "a", "-X", "a"], "-X excludes all of them"),
+        (["surplus"], "unexpected words: surplus"),
+        (["no.such=1"], "with their whole names"),
+        (["--uid", "nobody-of-that-name"], "options --uid and --gid"),
+        (["--umask", "9"], "in octal"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_a_remedy(run, words, remedy):
+    refused = run("worker", *words)
+
+    assert refused.exit_code in (2, 67), refused.stderr
+    assert remedy in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_without_tables_it_says_which_command_makes_them(pgtasks, fresh_database):
+    refused = pgtasks("-A", "tasks", "worker", PGTASKS_DATABASE_URL=fresh_database)
+
+    assert refused.returncode == 78
+    assert "has no tables of pgtasks. Run: pgtasks schema apply" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_without_the_database_it_says_how_to_make_one(pgtasks, postgres):
+    url = postgres.url_of("not_there")
+    refused = pgtasks("-A", "tasks", "worker", PGTASKS_DATABASE_URL=url)
+
+    assert refused.returncode == 78
+    assert "Create it (createdb), or correct the name in the URL." in refused.stderr
+
+
+def test_a_foreign_broker_is_refused_with_the_ways_to_name_a_database(pgtasks):
+    refused = pgtasks("-A", "tasks", "-b", "redis://here", "worker")
+
+    assert refused.returncode == 78
+    assert "PGTASKS_DATABASE_URL" in refused.stderr
+
+
+def test_a_worker_may_be_told_not_to_wait_for_its_database(pgtasks):
+    refused = pgtasks(
+        "-A", "tasks", "worker", "--", "broker.connection_retry_on_startup=no",
+        PGTASKS_DATABASE_URL="postgresql://127.0.0.1:1/x",
+    )  # fmt: skip
+
+    assert refused.returncode == 69
+    assert "Start the server, or correct host and port in the URL." in refused.stderr
+
+
+def test_a_module_that_fails_shows_its_traceback(pgtasks, tmp_path):
+    write(tmp_path / "more.py", "import tasks\n1 / 0\n")
+    refused = pgtasks("-A", "tasks", "worker", "-I", "more")
+
+    assert refused.returncode == 1
+    assert 'more.py", line 2, in <module>' in refused.stderr
+    assert "pgtasks/cli" not in refused.stderr
+
+
+def test_an_undeclared_queue_is_refused_where_queues_must_be_declared(pgtasks, tmp_path):
+    write(
+        tmp_path / "strict.py",
+        """
+        from kombu import Queue
+        from pgtasks import Celery
+        app = Celery("strict", task_queues=[Queue("a")], task_create_missing_queues=False)
+        """,
+    )
+    refused = pgtasks("-A", "strict", "worker", "-Q", "b")
+
+    assert refused.returncode == 2
+    assert "There is no queue 'b' among those that the application declares (a)" in (
+        refused.stderr
+    )
+
+
+def test_a_log_file_that_cannot_be_written_is_named(pgtasks):
+    refused = pgtasks("-A", "tasks", "worker", "-f", "/not/there/worker.log")
+
+    assert refused.returncode == 73
+    assert "Cannot write the log file /not/there/worker.log" in refused.stderr
+
+
+def test_the_background_reports_what_goes_wrong_at_once(pgtasks, fresh_database):
+    refused = pgtasks("-A", "tasks", "worker", "-D", PGTASKS_DATABASE_URL=fresh_database)
+
+    assert refused.returncode == 78
+    assert "ended at once, with status 78" in refused.stderr
+    assert "pgtasks schema apply" in refused.stderr
+
+
+# ── a worker that runs ──────────────────────────────────────────────────────────────────
+
+
+def test_the_banner_has_our_facts_and_no_password(tmp_path, database_url):
+    write(tmp_path / "tasks.py", "from pgtasks import Celery\napp = Celery('facts')\n")
+    separator = "&" if "?" in database_url else "?"
+    url = f"{database_url}{separator}password=s3cret"
+    worker = LiveWorker(
+        tmp_path, url, "-n", "w1@%h", "-c", "3", "-P", "threads", "-Q", "mail,video",
+        "-E", "--without-gossip",
+    )  # fmt: skip
+    status = worker.stop()
+    log = worker.log()
+
+    assert status == 0
+    assert f"w1@{os.uname().nodename} v" in log
+    assert ".> app:         facts:0x" in log
+    assert ".> concurrency: 3 (threads)" in log
+    assert ".> mail\n" in log
+    assert ".> video\n" in log
+    assert "[tasks]" in log
+    assert "s3cret" not in log
+    assert "embedded" not in log
+    assert "Accepted and without effect: -E, --without-gossip." in log
+
+
+def test_a_worker_tells_programs_of_its_start_in_celerys_order(tmp_path, database_url):
+    write(
+        tmp_path / "tasks.py",
+        """
+        from pgtasks import Celery, signals
+
+        app = Celery("told")
+
+        @signals.celeryd_init.connect(sender="told@here")
+        def before(conf, instance, **kwargs):
+            print(f"1 {instance.hostname} {instance.app.main}")
+            conf.worker_concurrency = 5
+
+        @signals.celeryd_after_setup.connect
+        def after(instance, **kwargs):
+            print(f"2 {instance.concurrency}")
+            instance.app.amqp.queues.select_add("added")
+
+        @signals.worker_ready.connect
+        def ready(sender, **kwargs):
+            print(f"3 {sorted(sender.queues)}")
+
+        @signals.worker_shutdown.connect
+        def over(**kwargs):
+            print("4 over")
+        """,
+    )
+    worker = LiveWorker(tmp_path, database_url, "-n", "told@here", "-P", "threads")
+    worker.stop()
+    log = worker.log()
+    said = [
+        "1 told@here told", "2 5", "3 ['added', 'celery']", "4 over",
+    ]  # fmt: skip
+
+    places = [log.find(line) for line in said]
+    assert -1 not in places, log
+    assert places == sorted(places)
+
+
+def test_waiting_jobs_may_be_deleted_first(tmp_path, database_url, app):
+    app.send_task("tests.none", queue="celery")
+    app.send_task("tests.none", queue="other")
+    write(tmp_path / "tasks.py", "from pgtasks import Celery\napp = Celery('p')\n")
+    LiveWorker(tmp_path, database_url, "--purge", "-P", "solo").stop()
+
+    with psycopg.connect(database_url) as connection:
+        left = connection.execute("select queue from pgtasks.jobs").fetchall()
+    assert left == [("other",)]
+
+
+def test_a_worker_in_the_background_logs_and_leaves_its_pid(
+    pgtasks, tmp_path, database_url
+):
+    started = pgtasks(
+        "-A", "tasks", "worker", "-DE", "-n", "bg@here", "-l", "info", "-P", "threads",
+        "-f", "%n.log", "--pidfile", "%n.pid",
+        PGTASKS_DATABASE_URL=database_url,
+    )  # fmt: skip
+    log, pid_file = tmp_path / "bg.log", tmp_path / "bg.pid"
+    try:
+        assert started.returncode == 0, started.stderr
+        assert "Worker bg@here runs in the background: " in started.stderr
+        eventually(lambda: "bg@here ready." in log.read_text())
+        second = pgtasks(
+            "-A",
+            "tasks",
+            "worker",
+            "--pidfile",
+            "bg.pid",
+            PGTASKS_DATABASE_URL=database_url,
+        )
+        assert second.returncode == 73
+        assert "which is running" in second.stderr
+    finally:
+        pid = int(pid_file.read_text())
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not pid_file.exists(), timeout=20)
+
+
+def test_a_signal_that_comes_too_early_is_kept(tmp_path, database_url):
+    write(
+        tmp_path / "tasks.py",
+        """
+        import os, signal
+        from pgtasks import Celery, signals
+        app = Celery("early")
+
+        @signals.worker_init.connect
+        def too_early(**kwargs):
+            os.kill(os.getpid(), signal.SIGTERM)
+        """,
+    )
+    worker = LiveWorker(tmp_path, database_url, "-P", "threads")
+
+    assert worker.process.wait(20) == 0, worker.log()
+
+
+# ── the process ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pid_file_that_a_killed_process_left_is_taken_over(tmp_path):
+    path = tmp_path / "worker.pid"
+    path.write_text("999999999\n")
+    with process.pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+    assert not path.exists()
+
+
+def test_a_pid_file_of_a_running_process_is_left_alone(tmp_path):
+    path = tmp_path / "worker.pid"
+    path.write_text(f"{os.getppid()}\n")
+    with (
+        pytest.raises(process.Failure, match=f"process {os.getppid()}, which is running"),
+        process.pid_file(str(path)),
+    ):
+        pass
+
+    assert path.exists()
+
+
+def test_a_pid_file_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "missing" / "worker.pid"
+    with (
+        pytest.raises(process.Failure, match="Choose another place"),
+        process.pid_file(str(path)),
+    ):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no root")
+def test_root_is_warned_and_may_not_unpickle(monkeypatch):
+    monkeypatch.delenv("C_FORCE_ROOT", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    assert "absolutely not recommended" in str(process.warn_of_root(["json"]))
+    with pytest.raises(process.Failure, match="C_FORCE_ROOT=1"):
+        process.warn_of_root(["json", "pickle"])
+    monkeypatch.setenv("C_FORCE_ROOT", "1")
+    assert process.warn_of_root(["pickle"])
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert process.warn_of_root(["pickle"]) is None

@@ -1,0 +1,276 @@
+"""The worker's services, each by itself on a real database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from helpers import eventually
+from pgtasks.job import Job, NewJob, Outcome
+from pgtasks.storage import jobs, results, workers
+from pgtasks.storage.database import Database
+from pgtasks.storage.errors import StorageUnavailable
+from pgtasks.storage.query import Query
+from pgtasks.worker import identity
+from pgtasks.worker.acker import Acker
+from pgtasks.worker.begun import BegunFile
+from pgtasks.worker.fetcher import Fetcher
+from pgtasks.worker.lifeline import Lifeline
+from pgtasks.worker.pools.base import AHEAD, MOST_AHEAD, Pace
+from pgtasks.worker.stager import Stager
+
+
+class Bench:
+    """A registered worker and its database."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.begun = BegunFile(str(uuid.uuid4()), 1)
+        self.taken: list[Job] = []
+        self.room = 10
+        self.register(self.begun.worker)
+        self.begun.renewed_at = identity.boottime()
+
+    def register(self, id: str, **given) -> None:
+        fields = {
+            "name": "celery@test", "hostname": "test", "pid": 1, "machine": "elsewhere",
+            "process_started": 1.0, "begun_file": None, "lease": 20.0, "queues": ["celery"],
+            "pool": "prefork", "concurrency": 1, "version": "0", "info": {},
+        }  # fmt: skip
+        self.database.run(workers.register(id=id, **{**fields, **given}))
+
+    def fetcher(self, **given) -> Fetcher:
+        fields = {
+            "demand": lambda: self.room,
+            "submit": self.taken.extend,
+            "begun": self.begun,
+            "lease": 20.0,
+            "rerunnable": list,
+            "poll_interval": 0.2,
+        }
+        return Fetcher(
+            given.pop("database", self.database), ["celery"], **{**fields, **given}
+        )
+
+    def lifeline(self, lease: float = 20.0) -> Lifeline:
+        return Lifeline(
+            self.database,
+            worker=lambda: self.begun.worker,
+            held=lambda: {job.id for job in self.taken},
+            on_abandoned=lambda job: None,
+            on_rescued=lambda: None,
+            lease=lease,
+        )
+
+    def insert(self, *task_ids: str, **fields) -> None:
+        self.database.run(
+            jobs.insert([NewJob("t", task_id, **fields) for task_id in task_ids])
+        )
+
+    def state(self, task_id: str) -> str:
+        return self.database.run(results.read([task_id]))[task_id].state
+
+
+@pytest.fixture
+def bench(database_url: str) -> Iterator[Bench]:
+    bench = Bench(database_url)
+    yield bench
+    bench.begun.close()
+    bench.begun.remove()
+    bench.database.close()
+
+
+class Flaky:
+    """A database that runs a claim, and then loses its answer."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.losses = 1
+
+    def run(self, query: Query, **options):
+        answer = self.database.run(query, **options)
+        if query.read is jobs._most_urgent_first and self.losses:
+            self.losses -= 1
+            raise StorageUnavailable("the answer was lost", sqlstate=None)
+        return answer
+
+
+def test_a_claim_whose_answer_was_lost_is_asked_for_again(bench: Bench):
+    bench.insert("a", "b")
+    fetcher = bench.fetcher(database=Flaky(bench.database))
+
+    fetcher.start()
+    eventually(lambda: len(bench.taken) == 2)
+    fetcher.stop()
+    fetcher.join()
+
+    assert {job.task_id for job in bench.taken} == {"a", "b"}
+    assert {job.attempt for job in bench.taken} == {1}
+
+
+def test_a_full_pool_is_given_nothing_more(bench: Bench):
+    bench.room = 3
+    bench.insert(*"abcdef")
+    fetcher = bench.fetcher(
+        submit=lambda jobs: (bench.taken.extend(jobs), setattr(bench, "room", 0))
+    )
+
+    fetcher.start()
+    eventually(lambda: len(bench.taken) == 3)
+    fetcher.stop()
+    fetcher.join()
+
+    assert len(bench.taken) == 3
+
+
+def test_nothing_is_claimed_under_a_lease_that_may_have_ended(bench: Bench):
+    bench.begun.renewed_at = identity.boottime() - 17
+    fetcher = bench.fetcher()
+
+    assert fetcher._demand() == 0
+
+
+def test_an_idle_worker_falls_asleep_and_a_notification_would_wake_it(bench: Bench):
+    fetcher = bench.fetcher(poll_interval=60.0)
+    fetcher.start()
+    eventually(lambda: fetcher.asleep)
+    with psycopg.connect(bench.database.url, autocommit=True) as listener:
+        listener.execute('listen "pgtasks.jobs"')
+        bench.insert("a")
+        heard = next(listener.notifies(timeout=5)).payload
+    fetcher.wakeup.set()
+    eventually(lambda: bench.taken)
+    eventually(lambda: not fetcher.asleep)
+    fetcher.stop()
+    fetcher.join()
+
+    assert heard == "celery"
+
+
+def test_acks_wait_out_an_outage_and_bad_ones_fail_alone(bench: Bench, monkeypatch):
+    monkeypatch.setattr("pgtasks.worker.acker.random.uniform", lambda low, high: 0.01)
+    bench.insert("good", "bad", "late")
+    claimed = bench.database.run(
+        jobs.fetch(
+            {"celery": jobs.LOWEST},
+            demand=3,
+            worker=bench.begun.worker,
+            token=str(uuid.uuid4()),
+        )
+    ).jobs
+    settled: list[int] = []
+    outages = 3
+
+    class Outage:
+        def run(self, query: Query, **options):
+            nonlocal outages
+            if outages:
+                outages -= 1
+                raise StorageUnavailable("gone", sqlstate=None)
+            return bench.database.run(query, **options)
+
+    acker = Acker(Outage(), lambda batch: settled.extend(each.id for each in batch))
+    for job in claimed:
+        result = "\0" if job.task_id == "bad" else "1"
+        outcome = Outcome(job.id, job.claim_token, "completed", result=result)
+        acker.put(jobs.settle(outcome, job.task_id))
+    acker.start()
+
+    assert acker.flush(10)
+    acker.stop()
+    acker.join()
+    assert [bench.state(each) for each in ("good", "bad", "late")] == [
+        "completed", "discarded", "completed",
+    ]  # fmt: skip
+    assert sorted(settled) == sorted(job.id for job in claimed)
+
+
+def test_due_jobs_are_staged_in_time_for_the_next_one(bench: Bench):
+    bench.insert("soon", delay=0.2)
+    staged: list[float] = []
+    stager = Stager(
+        bench.database,
+        worker=lambda: bench.begun.worker,
+        on_staged=lambda: staged.append(1.0),
+        is_busy=lambda: False,
+        poll_interval=30.0,
+    )
+
+    stager.start()
+    eventually(lambda: staged, timeout=5)
+    stager.stop()
+    stager.join()
+
+    assert bench.state("soon") == "available"
+
+
+def test_a_lease_that_ended_is_no_verdict_while_the_heart_may_still_beat(bench: Bench):
+    other = str(uuid.uuid4())
+    bench.register(other, lease=0.2)
+    lifeline = bench.lifeline()
+    eventually(lambda: any(each.lapsed for each in bench.database.run(workers.live())))
+
+    # Seen for the first time: the server may have been away, not the worker (R14).
+    lifeline.sweep()
+    assert bench.database.run(workers.beat(other))
+
+    def buried() -> bool:
+        lifeline.sweep()
+        return other not in {each.id for each in bench.database.run(workers.live())}
+
+    eventually(buried)
+
+
+def test_a_process_that_is_gone_from_this_machine_is_dead_at_once(bench: Bench):
+    other = str(uuid.uuid4())
+    bench.register(
+        other, lease=3600.0, machine=identity.machine(), pid=2**22 - 1, process_started=1.0
+    )
+
+    bench.lifeline().sweep()
+
+    assert other not in {each.id for each in bench.database.run(workers.live())}
+
+
+def test_the_audit_gives_back_what_we_hold_without_knowing_after_two_looks(bench: Bench):
+    bench.insert("known", "unknown")
+    claimed = bench.database.run(
+        jobs.fetch(
+            {"celery": jobs.LOWEST},
+            demand=2,
+            worker=bench.begun.worker,
+            token=str(uuid.uuid4()),
+        )
+    ).jobs
+    bench.taken = [job for job in claimed if job.task_id == "known"]
+    with psycopg.connect(bench.database.url, autocommit=True) as connection:
+        connection.execute("update pgtasks.jobs set attempted_at = now() - interval '5 s'")
+    lifeline = bench.lifeline()
+
+    lifeline.audit()
+    once = bench.state("unknown")
+    lifeline.audit()
+
+    assert once == "executing"
+    assert bench.state("unknown") == "available"
+    assert bench.state("known") == "executing"
+
+
+def test_the_pace_rises_at_once_and_falls_slowly():
+    pace = Pace()
+    for _ in range(200):
+        pace.note(0.00002)
+    assert pace.ahead == MOST_AHEAD
+
+    pace.note(1.0)
+    assert pace.ahead == 1
+    for _ in range(10):
+        pace.note(0.00002)
+    assert pace.ahead == 1
+    for _ in range(60):
+        pace.note(0.00002)
+    assert pace.ahead > 1
+    assert pace.seconds < AHEAD
