@@ -55,9 +55,13 @@ def _write_grouped(
     sections: dict[str, list[tuple[str, str]]] = {}
     for param in params:
         record = param.get_help_record(ctx)
-        if record is not None:
+        # Newer versions of click list arguments too, which the usage line has shown.
+        if record is not None and not isinstance(param, click.Argument):
             heading = getattr(param, "help_group", None) or "Options"
             sections.setdefault(heading, []).append(record)
+    rest = sections.pop("Options", None)
+    if rest is not None:
+        sections["Options"] = rest
     for heading, records in sections.items():
         with formatter.section(heading):
             formatter.write_dl(records)
@@ -201,6 +205,13 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, under their headings."""
         _write_grouped(ctx, formatter, self.get_params(ctx))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say where the other options are."""
+        formatter.write_paragraph()
+        formatter.write_text(
+            "-A and the other global options may stand here too: pgtasks -h"
+        )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; the application hears of its own options first."""

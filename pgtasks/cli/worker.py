@@ -130,8 +130,8 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     group="Worker Options",
     type=LOG_LEVEL,
     default="WARNING",
-    show_default=True,
-    help="What to log.",
+    metavar="LEVEL",
+    help="What to log: DEBUG, INFO, WARNING (the default), ERROR, CRITICAL or FATAL.",
 )
 @_accepted(
     "-O",
@@ -336,7 +336,7 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
 )
 @click.pass_context
 def worker(ctx: click.Context, /, **options: Any) -> None:
-    r"""Start a worker: it runs the jobs of some queues until it is told to stop.
+    """Start a worker: it runs the jobs of some queues until it is told to stop.
 
     \b
     $ pgtasks -A proj worker -l INFO
@@ -345,7 +345,7 @@ def worker(ctx: click.Context, /, **options: Any) -> None:
     $ pgtasks -A proj worker --concurrency=100 -P threads
 
     Ctrl-C or SIGTERM lets running jobs end, a second one does not.
-    """
+    """  # noqa: D301 - \b is what keeps click from filling the lines
     invocation = ctx.ensure_object(Invocation)
     if options.pop("detach") and not is_detached():
         pid = detach(sys.argv[1:], executable=options["executable"])

@@ -303,10 +303,12 @@ returning id
 -- name: stage
 -- Due jobs become available. The answer tells how many, and how long until the next
 -- one, so that the stager sleeps until then and not until the next whole second.
+-- The clock is asked in a subquery: a volatile function cannot bound an index scan, and
+-- each look would walk through every job that is due some day (25,000 of them: 12 ms).
 with due as materialized (
     select id
     from pgtasks.jobs
-    where state in ('scheduled', 'retryable') and scheduled_at <= clock_timestamp()
+    where state in ('scheduled', 'retryable') and scheduled_at <= (select clock_timestamp())
     order by scheduled_at
     limit %(limit)s
     for update skip locked
@@ -321,7 +323,7 @@ staged as (
 select null::text as queue,
        (select extract(epoch from min(scheduled_at) - clock_timestamp())::float8
         from pgtasks.jobs
-        where state in ('scheduled', 'retryable') and scheduled_at > clock_timestamp()
+        where state in ('scheduled', 'retryable') and scheduled_at > (select clock_timestamp())
           and scheduled_at < 'infinity') as wait,
        0::bigint as staged, null::text as woken
 union all
@@ -355,11 +357,11 @@ where job.id = waiting.id
 returning job.id
 
 -- name: prune
--- finished_at <= the bound, by block range: the oldest pages only.
+-- By block range: the oldest pages only. The clock is asked in a subquery, as above.
 with old as materialized (
     select task_id
     from pgtasks.finished_jobs
-    where finished_at < clock_timestamp() - make_interval(secs => %(age)s)
+    where finished_at < (select clock_timestamp() - make_interval(secs => %(age)s))
     limit %(limit)s
     for update skip locked
 )

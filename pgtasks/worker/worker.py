@@ -417,9 +417,18 @@ class Worker:
 
     def stop_soon(self, *, cold: bool = False, exitcode: int | None = None) -> None:
         """`stop` in a thread of its own, for those whom it waits for."""
-        threading.Thread(
-            target=self.stop, kwargs={"cold": cold, "exitcode": exitcode}, daemon=True
-        ).start()
+
+        def stop() -> None:
+            try:
+                self.stop(cold=cold, exitcode=exitcode)
+            except BaseException:
+                # A worker that cannot even stop would hang for ever: what it holds is
+                # rescued like that of any other worker that dies.
+                logger.critical("The worker could not stop in order.", exc_info=True)
+                self.exitcode = EX_SOFTWARE
+                self._ended.set()
+
+        threading.Thread(target=stop, daemon=True).start()
 
     def _on_news(self, queue: str | None) -> None:
         # The payload is a hint and nothing more (R26): whatever it says, look.

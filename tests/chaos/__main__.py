@@ -66,6 +66,31 @@ def storm(server, folder: Path, options: argparse.Namespace) -> int:
         )
         for number, log in enumerate(logs)
     ]
+    try:
+        strike_for(options, crew)
+        for producer in producers:
+            producer.wait(60)
+        drained = drain(server.url, crew)
+        codes = crew.stop()
+    finally:
+        # However it ends, nothing of it may go on.
+        for process in [*producers, *crew.processes]:
+            process.kill()
+            process.wait()
+    faults = sum(crew.counts.values())
+    print(f"{faults} faults in {options.seconds:.0f} s: {dict(crew.counts)}")
+    print(f"drained {drained:.1f} s after the last fault" if drained else "did not drain")
+    # One that was just being restarted may not have its signal handlers yet.
+    print(f"workers ended with {codes}")
+    (folder / "faults.log").write_text("\n".join(crew.log))
+    orderly = bool(drained) and set(codes) <= {0, -signal.SIGTERM}
+    kept = examine(server.url, logs) and orderly
+    print("PASS" if kept else f"FAIL (logs in {folder}, seed {options.seed})")
+    return 0 if kept else 1
+
+
+def strike_for(options: argparse.Namespace, crew: Crew) -> None:
+    """Do harm at random times, and keep the workers running, for ``options.seconds``."""
     began = time.monotonic()
     next_strike = 2.0
     while (now := time.monotonic() - began) < options.seconds:
@@ -74,22 +99,6 @@ def storm(server, folder: Path, options: argparse.Namespace) -> int:
             crew.strike()
             next_strike = now + crew.chance.expovariate(1 / options.gap)
         time.sleep(0.05)
-    for producer in producers:
-        producer.wait(60)
-    print(
-        f"{sum(crew.counts.values())} faults in {options.seconds:.0f} s: {dict(crew.counts)}"
-    )
-    drained = drain(server.url, crew)
-    print(f"drained {drained:.1f} s after the last fault" if drained else "did not drain")
-    codes = crew.stop()
-    # One that was just being restarted may not have its signal handlers yet.
-    print(f"workers ended with {codes}")
-    (folder / "faults.log").write_text("\n".join(crew.log))
-    kept = (
-        examine(server.url, logs) and bool(drained) and set(codes) <= {0, -signal.SIGTERM}
-    )
-    print("PASS" if kept else f"FAIL (logs in {folder}, seed {options.seed})")
-    return 0 if kept else 1
 
 
 def drain(url: str, crew: Crew) -> float:

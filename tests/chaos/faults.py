@@ -73,6 +73,11 @@ class Crew:
                 start_new_session=True,
             )
 
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """The workers of this moment."""
+        return [process for process in self._processes if process is not None]
+
     def tend(self) -> None:
         """Restart what ended; forget what has come back."""
         now = time.monotonic()
@@ -102,7 +107,8 @@ class Crew:
         """End all workers warmly; the answer is their exit codes."""
         for process in self._processes:
             if process is not None and process.poll() is None:
-                process.send_signal(signal.SIGCONT)
+                # The whole group: a fault may have stopped children too.
+                os.killpg(process.pid, signal.SIGCONT)
                 process.terminate()
         codes = []
         for process in self._processes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -299,7 +300,8 @@ class PreforkPool(Pool):
         if hard is not None and ran >= hard:
             # Stopped first, so that it cannot go on to the next job in between: the
             # signal must hit the job that it is meant for, and no innocent one.
-            os.kill(child.pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGSTOP)
             deadline = time.monotonic() + 0.1
             while not is_stopped(child.pid) and time.monotonic() < deadline:
                 time.sleep(0.0005)
@@ -307,14 +309,16 @@ class PreforkPool(Pool):
                 child.killed_for = hard
                 self._kill(child)
             else:
-                os.kill(child.pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGCONT)
             return
         due = soft is not None and ran >= soft and not child.soft_sent
         if due and soft is not None and child.slot.running == job.id:
             child.soft_sent = True
             child.slot.soft_limit_for = job.id
             self.reports.timed_out(job, soft, soft=True)
-            os.kill(child.pid, signal.SIGUSR1)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGUSR1)
 
     # ── dealing (under the lock) ────────────────────────────────────────────────────────
 
@@ -394,7 +398,9 @@ class PreforkPool(Pool):
 
     def _kill(self, child: Child) -> None:
         if child.pid in self._by_pid:
-            os.kill(child.pid, signal.SIGKILL)
+            # The news of its end may still be on the way to us.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
 
     def _bury(self) -> bool:
         """See to the children that ended; False if the template itself did."""
