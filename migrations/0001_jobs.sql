@@ -148,13 +148,18 @@ create function pgtasks.with_error(
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    -- The last twenty attempts: an endlessly retried job must not grow without end.
-    select case when jsonb_array_length(errors) >= 20 then errors - 0 else errors end
+    -- The last twenty attempts: an endlessly retried job must not grow without end. Ours
+    -- are bounded before they come here; what others wrote may be of any size, and would
+    -- be read and written again at each failure.
+    select case when pg_column_size(errors) > 262144 and octet_length(errors::text) > 16777216 then '[]'
+                when jsonb_array_length(errors) >= 20 then errors - 0
+                else errors end
         || jsonb_build_array(jsonb_build_object(
             'attempt', attempt, 'at', clock_timestamp(), 'kind', kind,
             'message', message, 'traceback', traceback, 'worker', worker))
 $$;
-comment on function pgtasks.with_error is 'The errors of a job with one more failed attempt, at most twenty.';
+comment on function pgtasks.with_error is
+    'The errors of a job with one more failed attempt, at most twenty and 16 MB.';
 
 create view pgtasks.all_jobs as
     select id, task_id, task, queue, state, priority, attempt, retries, max_attempts,

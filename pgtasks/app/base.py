@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 import threading
-import warnings
-import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from datetime import timezone as datetime_timezone
 from functools import partial
 from operator import attrgetter
-from types import FrameType, GenericAlias, MappingProxyType
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from pgtasks._state import (
@@ -29,22 +26,28 @@ from pgtasks._state import (
     get_current_worker_task,
     set_default_app,
 )
-from pgtasks.app import backends, builtins, discovery, publish  # noqa: F401 # builtins register
+from pgtasks.app import (
+    backends,
+    builtins,  # noqa: F401 # which registers its tasks
+    definition,
+    discovery,
+    periodic,
+    publish,
+)
 from pgtasks.app.annotations import prepare as prepare_annotations
-from pgtasks.app.autoretry import add_autoretry_behaviour
 from pgtasks.app.connection import Connections, keeps_jobs_in_memory
-from pgtasks.app.doors import open_door
+from pgtasks.app.doors import DOORS, open_door
+from pgtasks.app.forks import register_after_fork
 from pgtasks.app.options import OMITTED
 from pgtasks.app.parts import part
 from pgtasks.app.registry import TaskRegistry
 from pgtasks.app.settings import Settings, detect_settings
 from pgtasks.app.utils import AppPickler, _unpickle_app, _unpickle_app_v2, appstr, bugreport
-from pgtasks.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured
+from pgtasks.exceptions import ImproperlyConfigured
 from pgtasks.loaders import get_loader_cls
-from pgtasks.utils import abstract
 from pgtasks.utils.dispatch import Signal
 from pgtasks.utils.functional import first, head_from_fun
-from pgtasks.utils.imports import gen_task_name, instantiate, qualname, symbol_by_name
+from pgtasks.utils.imports import gen_task_name, instantiate, symbol_by_name
 from pgtasks.utils.log import get_logger
 from pgtasks.utils.objects import mro_lookup
 from pgtasks.utils.proxy import PromiseProxy, maybe_evaluate
@@ -69,11 +72,16 @@ R = TypeVar("R")
 
 logger = get_logger("celery.app.base")
 
-BUILTIN_FIXUPS = frozenset({"pgtasks.fixups.django:fixup"})
+BUILTIN_FIXUPS = frozenset({DOORS["django"]})
 
 #: This process is a child that was spawned; pools set it as well.
 USING_EXECV: Any = os.environ.get("FORKED_BY_MULTIPROCESSING")
 
+
+_NOT_FINALIZED = (
+    "Contract breach: app not finalized. It was made with autofinalize=False, so call "
+    "app.finalize() before using its tasks."
+)
 
 _ASK = "To see whether all is well, run a query on app.database."
 _SEND = "Send with send_task() or apply_async(), on a connection of yours if you give one."
@@ -395,61 +403,10 @@ class Celery:
         """Answer something that raises TypeError for arguments not meant for ``fun``."""
         return staticmethod(head_from_fun(fun, bound=bound))
 
-    def _task_from_fun(
-        self,
-        fun: Callable[..., Any],
-        name: str | None = None,
-        base: Any = None,
-        bind: bool = False,
-        pydantic: bool = False,
-        pydantic_strict: bool = False,
-        pydantic_context: Any = None,
-        pydantic_dump_kwargs: Any = None,
-        **options: Any,
-    ) -> Any:
+    def _task_from_fun(self, fun: Callable[..., Any], **options: Any) -> Any:
         if not self.finalized and not self.autofinalize:
-            raise RuntimeError(
-                "Contract breach: app not finalized. It was made with autofinalize=False, "
-                "so call app.finalize() before using its tasks."
-            )
-        options.pop("lazy", None)  # from a spawned child
-        name = name or self.gen_task_name(fun.__name__, fun.__module__)
-        if name in self._tasks:
-            existing = self._tasks[name]
-            self._warn_if_another_function(existing, fun, name)
-            return existing
-        decorated, dump_arguments = fun, None
-        if pydantic:
-            from pgtasks.app.pydantic import ModelTask
-
-            models = ModelTask(
-                self, fun, name, pydantic_strict, pydantic_context, pydantic_dump_kwargs
-            )
-            fun = models.wrapped
-            dump_arguments = staticmethod(partial(models.dump_arguments, bound=bind))
-        run = fun if bind else staticmethod(fun)
-        attributes = {
-            "app": self,
-            "name": name,
-            "run": run,
-            "_decorated": True,
-            "_decorated_fun": staticmethod(decorated),
-            "_dump_pydantic_arguments": dump_arguments,
-            "__doc__": fun.__doc__,
-            "__module__": fun.__module__,
-            "__annotations__": _annotations(fun),
-            "__header__": self.type_checker(fun, bound=bind),
-            "__wrapped__": run,
-            **options,
-        }
-        task = type(fun.__name__, (base or self.Task,), attributes)()
-        # Not to be had through type(): there it would have to suit the class.
-        if hasattr(fun, "__qualname__"):
-            task.__qualname__ = fun.__qualname__
-        self._tasks[task.name] = task
-        task.bind(self)
-        add_autoretry_behaviour(task, **options)
-        return task
+            raise RuntimeError(_NOT_FINALIZED)
+        return definition.task_from_function(self, fun, **options)
 
     def register_task(self, task: Any, **options: Any) -> Any:
         """Add a task that was written as a class.
@@ -461,48 +418,7 @@ class Celery:
         Returns:
             The task.
         """
-        task = task() if inspect.isclass(task) else task
-        if not task.name:
-            cls = type(task)
-            task.name = self.gen_task_name(cls.__name__, cls.__module__)
-        existing = self.tasks.get(task.name)
-        if existing is not None and existing is not task:
-            self._warn_of_duplicate(
-                task.name,
-                _name_of_function(existing),
-                _name_of_function(task),
-                "The new one replaced the other: calls under this name now reach it.",
-            )
-        add_autoretry_behaviour(task, **options)
-        self.tasks[task.name] = task
-        task._app = self
-        task.bind(self)
-        return task
-
-    def _warn_if_another_function(
-        self, task: Any, fun: Callable[..., Any], name: str
-    ) -> None:
-        # A module that is imported twice brings the same function again, so it is the
-        # object that tells, not its name.
-        known, fun = getattr(task, "_decorated_fun", None), _original(fun)
-        if known is not None and _original(known) is not fun:
-            self._warn_of_duplicate(
-                name,
-                qualname(known),
-                qualname(fun),
-                "The new one was not registered: calls under this name reach the other.",
-            )
-
-    def _warn_of_duplicate(self, name: str, old: str, new: str, consequence: str) -> None:
-        if name in self._duplicate_task_names_warned:
-            return
-        self._duplicate_task_names_warned.add(name)
-        warnings.warn(
-            f"Task name {name!r} is already registered to a different callable: {old} and "
-            f"now {new}. {consequence} Give one of them another name=.",
-            DuplicateTaskNameWarning,
-            stacklevel=_level_of_caller(),
-        )
+        return definition.register_task(self, task, **options)
 
     def gen_task_name(self, name: str, module: str) -> str:
         """Make a task's name of those of its function and module; for subclasses."""
@@ -518,10 +434,7 @@ class Celery:
             if self.finalized:
                 return
             if auto and not self.autofinalize:
-                raise RuntimeError(
-                    "Contract breach: app not finalized. It was made with "
-                    "autofinalize=False, so call app.finalize() before using its tasks."
-                )
+                raise RuntimeError(_NOT_FINALIZED)
             self.finalized = True
             _announce_app_finalized(self)
             while self._pending:
@@ -639,7 +552,8 @@ class Celery:
         while self._pending_defaults:
             self._conf.add_defaults(maybe_evaluate(self._pending_defaults.popleft()()))
         while self._pending_periodic_tasks:
-            self._add_periodic_task(*self._pending_periodic_tasks.popleft())
+            entry = self._pending_periodic_tasks.popleft()
+            periodic.add(self._conf.beat_schedule, *entry)
         self.on_after_configure.send(sender=self, source=self._conf)
         return self._conf
 
@@ -824,33 +738,12 @@ class Celery:
         Returns:
             The name.
         """
-        if isinstance(sig, abstract.CallableSignature):
-            sig = sig.clone(args, kwargs or {})
-        else:
-            sig = self.signature(sig.name, args, kwargs or {})
-        key = name or repr(sig)
-        entry = {
-            "schedule": schedule,
-            "task": sig.name,
-            "args": sig.args,
-            "kwargs": sig.kwargs,
-            "options": {**sig.options, **opts},
-        }
+        key, entry = periodic.entry_of(self, schedule, sig, args, kwargs, name, opts)
         if self.configured:
-            self._add_periodic_task(key, entry, name)
+            periodic.add(self._conf.beat_schedule, key, entry, name)
         else:
             self._pending_periodic_tasks.append((key, entry, name))
         return key
-
-    def _add_periodic_task(self, key: str, entry: dict[str, Any], name: str | None) -> None:
-        schedule = self._conf.beat_schedule
-        if name is None and key in schedule:
-            logger.warning(
-                "Periodic task key='%s' shadowed a previous unnamed periodic task. Pass a "
-                "name kwarg to add_periodic_task to silence this warning.",
-                key,
-            )
-        schedule[key] = entry
 
     # ── parts ───────────────────────────────────────────────────────────────────────────
 
@@ -1170,65 +1063,6 @@ def _object_id(app: Celery, thread: int) -> str:
     return str(
         uuid3(NAMESPACE_OID, f"{getnode():x}-{os.getpid():x}-{thread:x}-{id(app):x}")
     )
-
-
-def _annotations(fun: Callable[..., Any]) -> Any:
-    """Answer a function's annotations, as text where they cannot be evaluated."""
-    try:
-        return fun.__annotations__
-    except NameError:
-        # From Python 3.14 on they are evaluated when asked for, and may name what only
-        # type checkers import.
-        annotationlib = importlib.import_module("annotationlib")
-        return annotationlib.get_annotations(fun, format=annotationlib.Format.STRING)
-    except AttributeError:
-        return MappingProxyType({})
-
-
-def _original(fun: Any) -> Any:
-    """Answer the function behind a task that was decorated again, as ``shared_task`` may."""
-    return getattr(maybe_evaluate(fun), "_decorated_fun", None) or fun
-
-
-def _name_of_function(task: Any) -> str:
-    return qualname(getattr(task, "_decorated_fun", None) or type(task))
-
-
-def _level_of_caller() -> int:
-    """Answer how far up the stack the first line of the program's own is."""
-    frame: FrameType | None = sys._getframe(1)
-    level = 1
-    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def _is_ours(module: str) -> bool:
-    # functools: a task may be made because somebody looked at a cached property.
-    return module in ("pgtasks", "functools") or module.startswith("pgtasks.")
-
-
-# ── forks ───────────────────────────────────────────────────────────────────────────────
-
-_to_call_after_fork: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _after_fork_in_child() -> None:
-    for app, function in list(_to_call_after_fork.items()):
-        function(app)
-
-
-def _register_after_fork(app: Celery, function: Callable[[Any], None]) -> None:
-    """Call ``function`` with ``app`` in every process that is forked from this one."""
-    _to_call_after_fork[app] = function
-
-
-register_after_fork: Any = None
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-    register_after_fork = _register_after_fork
 
 
 def _after_fork_cleanup_app(app: Celery) -> None:

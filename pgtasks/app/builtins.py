@@ -12,7 +12,12 @@ from pgtasks._state import connect_on_app_finalize
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
 
-__all__: list[str] = []
+__all__ = [
+    "add_accumulate_task",
+    "add_backend_cleanup_task",
+    "add_map_task",
+    "add_starmap_task",
+]
 
 
 @connect_on_app_finalize

@@ -55,10 +55,10 @@ class Reader:
             ContentDisallowed: The settings do not allow to read them.
             PayloadTooLarge: They are so large that they were left in the table.
         """
-        if job.args is None and job.body is None:
+        if self.most and job.size > self.most:
             raise PayloadTooLarge(
-                f"The arguments of {job.task}[{job.task_id}] take {job.size:,} bytes, and "
-                f"were not read."
+                f"The arguments or headers of {job.task}[{job.task_id}] take {job.size:,} "
+                f"bytes, more than task_body_max_size = {self.most:,}, and were not read."
             )
         return serialization.load_arguments(
             job.args,

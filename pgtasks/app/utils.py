@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import sys
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +170,8 @@ settings -> transport:{transport} results:{results}
 
 def bugreport(app: Celery) -> str:
     """Describe an application and what it runs on, for a bug report."""
+    import platform
+
     from pgtasks import __version__
 
     conf = app.conf
@@ -192,6 +192,8 @@ def bugreport(app: Celery) -> str:
 
 
 def _version(package: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

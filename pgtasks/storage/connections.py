@@ -121,6 +121,12 @@ class Endpoint:
             **_SERVER,
         }
         self.takes_options = True
+        self._per_statement: tuple[str, ...] = _PER_STATEMENT
+
+    def insist_on(self, settings: Mapping[str, str]) -> None:
+        """Have these settings too, behind a pooler as well."""
+        self.settings.update(settings)
+        self._per_statement += tuple(settings)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address}>"
@@ -215,7 +221,7 @@ class Endpoint:
         local: dict[str, str] = {}
         if self.pooled:
             # `options` were refused, or are those of another client's session.
-            local = {name: self.settings[name] for name in _PER_STATEMENT}
+            local = {name: self.settings[name] for name in self._per_statement}
         if timeout is not None:
             usual = int(self.settings["statement_timeout"])
             asked = max(1, round(timeout * 1000))

@@ -48,6 +48,7 @@ class Database:
         direct_url: The server behind a pooler, for what a pooler cannot do: LISTEN and
             migrations. Without it the ``url`` is used.
         pooled: Whether PgBouncer or its like stands between; found out if None.
+        settings: Server settings of its sessions, over the usual ones.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Database:
         lock_timeout: float = 3.0,
         direct_url: str | None = None,
         pooled: bool | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.url = url
         self.schema = schema
@@ -77,9 +79,24 @@ class Database:
             )
 
         self.endpoint = endpoint(url, pooled)
+        self.endpoint.insist_on(settings or {})
         self.direct = self.endpoint if direct_url is None else endpoint(direct_url, None)
         self._pool = _Pool(self.endpoint, pool_size)
+        self._again: dict[str, Any] = {
+            "schema": schema,
+            "pool_size": pool_size,
+            "application_name": application_name,
+            "statement_timeout": statement_timeout,
+            "lock_timeout": lock_timeout,
+            "direct_url": direct_url,
+        }
         _databases.add(self)
+
+    def under(self, settings: Mapping[str, str]) -> Database:
+        """The same database, in sessions of their own with other server settings."""
+        return Database(
+            self.url, **self._again, pooled=self.endpoint.pooled, settings=settings
+        )
 
     def __repr__(self) -> str:
         return f"<Database {self.endpoint.address} schema={self.schema}>"

@@ -169,6 +169,8 @@ def echo(database: Database, timeout: float = 2.0) -> float | None:
     It is sent the way producers send and awaited the way workers listen, so that it
     tells of a pooler in either.
     """
+    from psycopg import sql
+
     channel = in_schema("pgtasks.echo", database.schema)
     word = secrets.token_hex(8)
     notify = Query(
@@ -177,7 +179,7 @@ def echo(database: Database, timeout: float = 2.0) -> float | None:
         len,
     )
     with database.connection() as session:
-        session.execute(f'listen "{channel}"'.encode())
+        session.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
         sent = time.monotonic()
         database.run(notify)
         for notification in session.notifies(timeout=timeout):

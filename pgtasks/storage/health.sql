@@ -34,7 +34,8 @@ select queue,
        count(*) filter (where state in ('scheduled', 'retryable', 'suspended')),
        count(*) filter (where state = 'executing'),
        extract(epoch from clock_timestamp()
-               - min(scheduled_at) filter (where state = 'available' and scheduled_at > '-infinity'))::float8
+               - min(scheduled_at) filter (where state = 'available'
+                                            and scheduled_at > '-infinity' and scheduled_at < 'infinity'))::float8
 from pgtasks.jobs
 group by queue
 order by queue
@@ -44,11 +45,11 @@ order by queue
 select count(*), extract(epoch from clock_timestamp() - min(scheduled_at))::float8
 from pgtasks.jobs
 where state in ('scheduled', 'retryable')
-  and scheduled_at < clock_timestamp() - interval '10 seconds' and scheduled_at > '-infinity'
+  and scheduled_at < (select clock_timestamp() - interval '10 seconds') and scheduled_at > '-infinity'
 
 -- name: horizon
--- Whatever holds the oldest snapshot keeps dead rows from being vacuumed: a session, a
--- prepared transaction, a replication slot. Of others' sessions only members of
+-- Whatever holds the oldest snapshot keeps dead rows from being vacuumed: a session, or a
+-- transaction that was prepared and forgotten. Of other roles' sessions only members of
 -- pg_read_all_stats are told.
 select what, age
 from (

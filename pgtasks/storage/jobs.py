@@ -11,6 +11,7 @@ from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.storage.query import Query, Row, load
 
 __all__ = [
+    "ACK_SETTINGS",
     "LOWEST",
     "Claimed",
     "Inserted",
@@ -220,12 +221,18 @@ _OPTIONAL = (
 )  # fmt: skip
 
 
+ACK_SETTINGS = {"enable_nestloop": "off", "enable_hashjoin": "on"}
+"""Session settings under which `ack` is linear in its batch. A nested loop compares each
+outcome with each row: 250 ms for 420 outcomes, where a hash takes 5."""
+
+
 def ack(settlements: Sequence[Settlement]) -> Query[set[int]]:
     """Settle jobs, whatever became of them; the answer holds those that were ours to settle."""
     follow_ups = [each for settlement in settlements for each in settlement.follow_ups]
     params = {
         "outcomes": f"[{','.join([each.document for each in settlements])}]",
         "follow_ups": f"[{','.join(follow_ups)}]",
+        "ids": f"{{{','.join([str(each.id) for each in settlements])}}}",
     }
     return Query(SQL["ack"], params, _ids)
 

@@ -68,6 +68,8 @@ where %(wake)s::text = 'always'
 -- The row comparison is the low-water mark (R7): while a transaction elsewhere keeps
 -- dead rows from being vacuumed, it lets a scan begin behind them.
 -- A worker that was declared dead claims nothing (R16).
+-- What is too large is left in the table: 300 MB in one row would cost its neighbours
+-- seconds. The size that comes instead tells the job's reader to refuse it (R11).
 with runnable as materialized (
     select job.id
     from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(dues)s::timestamptz[], %(ids)s::bigint[])
@@ -95,22 +97,27 @@ set state = 'executing',
     claim_token = %(token)s::uuid,
     rerun = coalesce(job.max_attempts > 1, false) or job.task = any(%(rerunnable)s::text[]),
     abandoned = false
-from runnable
-where job.id = runnable.id
+-- An array, not a join: while the statistics say that the table is empty the planner
+-- would read all of it and look each row up in the CTE.
+where job.id = any(array(select id from runnable))
 returning job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.retries,
           job.max_attempts, job.crashes, job.lost,
           case when octet_length(job.args) <= %(max_size)s then job.args end,
           case when octet_length(job.kwargs) <= %(max_size)s then job.kwargs end,
           case when octet_length(job.body) <= %(max_size)s then job.body end,
           job.content_type, job.content_encoding,
-          greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body)),
+          greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body),
+                   octet_length(job.headers), octet_length(job.embed)),
           extract(epoch from job.scheduled_at)::float8,
           extract(epoch from job.inserted_at)::float8,
           extract(epoch from job.expires_at)::float8,
           coalesce(job.expires_at <= clock_timestamp(), false),
           job.time_limit, job.soft_time_limit, job.ignore_result,
           job.root_id, job.parent_id, job.group_id, job.group_index,
-          job.origin, job.headers, job.embed, job.claim_token::text, job.scheduled_at::text
+          job.origin,
+          case when octet_length(job.headers) <= %(max_size)s then job.headers end,
+          case when octet_length(job.embed) <= %(max_size)s then job.embed end,
+          job.claim_token::text, job.scheduled_at::text
 
 -- name: recover
 -- The answer to a claim was lost with its connection: its rows are ours all the same (R6).
@@ -120,14 +127,18 @@ select job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.
        case when octet_length(job.kwargs) <= %(max_size)s then job.kwargs end,
        case when octet_length(job.body) <= %(max_size)s then job.body end,
        job.content_type, job.content_encoding,
-       greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body)),
+       greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body),
+                octet_length(job.headers), octet_length(job.embed)),
        extract(epoch from job.scheduled_at)::float8,
        extract(epoch from job.inserted_at)::float8,
        extract(epoch from job.expires_at)::float8,
        coalesce(job.expires_at <= clock_timestamp(), false),
        job.time_limit, job.soft_time_limit, job.ignore_result,
        job.root_id, job.parent_id, job.group_id, job.group_index,
-       job.origin, job.headers, job.embed, job.claim_token::text, job.scheduled_at::text
+       job.origin,
+       case when octet_length(job.headers) <= %(max_size)s then job.headers end,
+       case when octet_length(job.embed) <= %(max_size)s then job.embed end,
+       job.claim_token::text, job.scheduled_at::text
 from pgtasks.jobs as job
 where job.worker = %(worker)s::uuid and job.state = 'executing' and job.claim_token = %(token)s::uuid
 
@@ -135,8 +146,12 @@ where job.worker = %(worker)s::uuid and job.state = 'executing' and job.claim_to
 -- What a job's end leads to commits with it: result, state, retry, the jobs that follow.
 -- Rows are locked first and in the order of their ids: a plain update from a list
 -- deadlocks even when the list is sorted (25 of 240 tries; this way none, R8).
+-- `id = any(…)` is what the index is read by, whatever the statistics say of a table
+-- that is empty at one moment and long at the next; the worker's session joins by hash.
 -- The fence is the random claim token (R3). An available row that still carries it
 -- was rescued and not claimed again: a late result is welcome (R10).
+-- History does not keep what is larger than anything of ours, of arguments only how many
+-- bytes they were: to move 300 MB from table to table takes 9 s, and all others wait.
 with outcome as materialized (
     select *
     from json_to_recordset(%(outcomes)s::json) as document (
@@ -152,7 +167,8 @@ held as materialized (
     select outcome.*
     from outcome
     join pgtasks.jobs as job on job.id = outcome.id
-    where job.claim_token = outcome.claim_token
+    where job.id = any(%(ids)s::bigint[])
+      and job.claim_token = outcome.claim_token
       and job.state in ('executing', 'available')
     order by job.id
     for update of job
@@ -160,18 +176,30 @@ held as materialized (
 ended as (
     delete from pgtasks.jobs as job
     using held
-    where job.id = held.id and held.state in ('completed', 'discarded', 'cancelled')
+    where job.id = any(%(ids)s::bigint[])
+      and job.id = held.id
+      and held.state in ('completed', 'discarded', 'cancelled')
     returning job.id, job.scheduled_at, job.inserted_at, job.attempted_at, job.expires_at,
               job.claim_token, job.worker, held.state, job.attempt, job.retries, job.max_attempts,
               job.crashes + held.crashed as crashes, job.lost, job.group_index, job.time_limit,
               job.soft_time_limit, job.priority, held.abandoned, job.ignore_result, job.task,
-              job.task_id, job.queue, job.args, job.kwargs, job.body, job.content_type,
+              job.task_id, job.queue,
+              case when octet_length(job.args) <= 67108864 then job.args
+                   else '"<' || octet_length(job.args) || ' bytes>"' end as args,
+              case when octet_length(job.kwargs) <= 67108864 then job.kwargs
+                   else '"<' || octet_length(job.kwargs) || ' bytes>"' end as kwargs,
+              case when octet_length(job.body) <= 67108864 then job.body end as body,
+              job.content_type,
               job.content_encoding, job.root_id, job.parent_id, job.group_id, job.origin,
-              job.headers, job.embed, held.status, held.result, held.result_body,
+              case when octet_length(job.headers) <= 67108864 then job.headers end as headers,
+              case when octet_length(job.embed) <= 67108864 then job.embed end as embed,
+              held.status, held.result, held.result_body,
               held.result_content_type, held.traceback, held.children,
-              case when held.kind is null then job.errors
-                   else pgtasks.with_error(job.errors, job.attempt, held.kind, held.message,
-                                           held.error_traceback, job.worker) end as errors,
+              case when held.kind is not null
+                   then pgtasks.with_error(job.errors, job.attempt, held.kind, held.message,
+                                           held.error_traceback, job.worker)
+                   when pg_column_size(job.errors) <= 16777216 then job.errors
+                   else '[]' end as errors,
               job.meta, job.tags, job.awaited
 ),
 finished as (
@@ -229,7 +257,9 @@ continued as (
         worker = null, claim_token = null, abandoned = false,
         custom_state = null, custom_meta = null
     from held
-    where job.id = held.id and held.state in ('available', 'scheduled', 'retryable')
+    where job.id = any(%(ids)s::bigint[])
+      and job.id = held.id
+      and held.state in ('available', 'scheduled', 'retryable')
     returning job.queue, job.state
 ),
 followed as (
@@ -316,8 +346,7 @@ with due as materialized (
 staged as (
     update pgtasks.jobs as job
     set state = 'available'
-    from due
-    where job.id = due.id
+    where job.id = any(array(select id from due))
     returning job.queue
 )
 select null::text as queue,
@@ -352,8 +381,7 @@ with waiting as materialized (
     for update skip locked
 )
 delete from pgtasks.jobs as job
-using waiting
-where job.id = waiting.id
+where job.id = any(array(select id from waiting))
 returning job.id
 
 -- name: prune
@@ -366,14 +394,13 @@ with old as materialized (
     for update skip locked
 )
 delete from pgtasks.finished_jobs as job
-using old
-where job.task_id = old.task_id
+where job.task_id = any(array(select task_id from old))
 returning job.id
 
 -- name: count
 select queue, state::text, count(*),
-       extract(epoch from clock_timestamp() - min(scheduled_at))::float8
+       -- Not of the difference: before 17 there is none of infinite times.
+       extract(epoch from clock_timestamp())::float8 - extract(epoch from min(scheduled_at))::float8
 from pgtasks.jobs
-where scheduled_at between '-infinity' and 'infinity'
 group by queue, state
 order by queue, state

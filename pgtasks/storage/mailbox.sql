@@ -94,7 +94,7 @@ select task_id, task, priority, args, kwargs, queue, retries,
        extract(epoch from scheduled_at)::float8
 from pgtasks.jobs
 where state in ('scheduled', 'retryable')
-  and scheduled_at between clock_timestamp() and '9999-12-31'
+  and scheduled_at between (select clock_timestamp()) and '9999-12-31'
   and queue = any(%(queues)s::text[])
 order by scheduled_at
 limit %(limit)s

@@ -28,8 +28,7 @@ with unawaited as materialized (
 )
 update pgtasks.jobs as job
 set awaited = true
-from unawaited
-where job.id = unawaited.id
+where job.id = any(array(select id from unawaited))
 returning job.task_id
 
 -- name: forget

@@ -72,11 +72,7 @@ where (worker.dead_at is not null or worker.stopped_at is not null)
 --   like any other end, with its error callbacks. If that one dies too, the next
 --   sweep finds it again.
 with lost as materialized (
-    select job.id,
-           job.worker = any(%(traced)s::uuid[]) and job.id <> all(%(begun)s::bigint[])
-               and not job.abandoned as waiting,
-           job.rerun and job.lost + 1 < %(max_lost)s
-               and (job.max_attempts is null or job.attempt < job.max_attempts) as again
+    select job.id
     from pgtasks.jobs as job
     left join pgtasks.workers as worker on worker.id = job.worker
     where job.state = 'executing'
@@ -86,25 +82,40 @@ with lost as materialized (
     for update of job skip locked
 )
 update pgtasks.jobs as job
-set state = case when lost.waiting or lost.again then 'available' else 'executing' end::pgtasks.job_state,
-    worker = case when lost.waiting or lost.again then null else %(worker)s::uuid end,
-    abandoned = not (lost.waiting or lost.again),
-    claim_token = case when lost.waiting then null else job.claim_token end,
-    attempt = greatest(job.attempt - lost.waiting::int, 0),
-    lost = job.lost + (not lost.waiting and not job.abandoned)::int,
-    custom_state = null, custom_meta = null
-from lost
-where job.id = lost.id
+set (state, worker, abandoned, claim_token, attempt, lost, custom_state, custom_meta) = (
+    select case when verdict.waiting or verdict.again then 'available' else 'executing' end::pgtasks.job_state,
+           case when verdict.waiting or verdict.again then null else %(worker)s::uuid end,
+           not (verdict.waiting or verdict.again),
+           case when verdict.waiting then null else job.claim_token end,
+           greatest(job.attempt - verdict.waiting::int, 0),
+           job.lost + (not verdict.waiting and not job.abandoned)::int,
+           null::text, null::text
+    from (
+        select job.worker = any(%(traced)s::uuid[]) and job.id <> all(%(begun)s::bigint[])
+                   and not job.abandoned as waiting,
+               job.rerun and job.lost + 1 < %(max_lost)s
+                   and (job.max_attempts is null or job.attempt < job.max_attempts) as again
+    ) as verdict
+)
+where job.id = any(array(select id from lost))
 returning job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.retries,
-          job.max_attempts, job.crashes, job.lost, job.args, job.kwargs, job.body,
-          job.content_type, job.content_encoding, 0,
+          job.max_attempts, job.crashes, job.lost,
+          case when octet_length(job.args) <= 67108864 then job.args end,
+          case when octet_length(job.kwargs) <= 67108864 then job.kwargs end,
+          case when octet_length(job.body) <= 67108864 then job.body end,
+          job.content_type, job.content_encoding,
+          greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body),
+                   octet_length(job.headers), octet_length(job.embed)),
           extract(epoch from job.scheduled_at)::float8,
           extract(epoch from job.inserted_at)::float8,
           extract(epoch from job.expires_at)::float8,
           false,
           job.time_limit, job.soft_time_limit, job.ignore_result,
           job.root_id, job.parent_id, job.group_id, job.group_index,
-          job.origin, job.headers, job.embed, job.claim_token::text, job.state::text
+          job.origin,
+          case when octet_length(job.headers) <= 67108864 then job.headers end,
+          case when octet_length(job.embed) <= 67108864 then job.embed end,
+          job.claim_token::text, job.state::text
 
 -- name: audit
 -- What the table says this worker holds; a second's grace for claims on their way (R13).

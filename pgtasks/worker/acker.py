@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pgtasks.app.traceinfo import printable
 from pgtasks.job import Error, Outcome
 from pgtasks.storage import jobs
-from pgtasks.storage.errors import BadData, StorageError
+from pgtasks.storage.errors import BadData, StorageError, StorageMisconfigured
 from pgtasks.worker.service import Service
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ logger = logging.getLogger("celery.worker")
 BATCH = 500
 """Settlements of one statement. While it runs the next batch gathers, so that there is
 nothing to tune: an idle worker acks one at a time, a busy one hundreds."""
+
+SILENCE = 60.0
+"""Seconds between two remarks about rows that were taken away from under their jobs."""
 
 
 class Acker(Service):
@@ -52,6 +57,8 @@ class Acker(Service):
         self._idle = threading.Condition()
         self._failing = False
         self.refused = 0
+        self._told = 0
+        self._silent_until = 0.0
 
     @property
     def backlog(self) -> int:
@@ -105,7 +112,9 @@ class Acker(Service):
                         error,
                     )
                 self._failing = True
-                threading.Event().wait(random.uniform(0.05, 0.5))
+                hopeless = isinstance(error, StorageMisconfigured)
+                pause = random.uniform(0.5, 2.0) if hopeless else random.uniform(0.05, 0.5)
+                threading.Event().wait(pause)
         if self._failing:
             logger.info("Writing finished jobs again.")
         self._failing = False
@@ -121,7 +130,7 @@ class Acker(Service):
         logger.error(
             "The database refuses the result of job %s: %s. The job is discarded; its "
             "effects stand.",
-            culprit.task_id,
+            printable(culprit.task_id),
             error,
         )
         message = f"The result could not be stored: {error}".replace("\0", "\\x00")[:2000]
@@ -147,12 +156,24 @@ class Acker(Service):
                 jobs.salvage(settlement)
             ):
                 logger.info(
-                    "Job %s had been given up, but finished after all.", settlement.task_id
+                    "Job %s had been given up, but finished after all.",
+                    printable(settlement.task_id),
                 )
                 continue
             self.refused += 1
-            logger.warning(
-                "Job %s is no longer ours: its row was taken over, changed or deleted. "
-                "What it returned here is dropped.",
-                settlement.task_id,
-            )
+            self._tell_of_refusal(settlement)
+
+    def _tell_of_refusal(self, settlement: Settlement) -> None:
+        # A TRUNCATE takes away thousands at once.
+        now = time.monotonic()
+        if now < self._silent_until:
+            return
+        self._silent_until = now + SILENCE
+        more = self.refused - self._told - 1
+        self._told = self.refused
+        logger.warning(
+            "Job %s is no longer ours: its row was taken over, changed or deleted. "
+            "What it returned here is dropped.%s",
+            printable(settlement.task_id),
+            f" So it was with {more:,} more since this was last said." if more else "",
+        )

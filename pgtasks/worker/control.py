@@ -17,17 +17,22 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pgtasks.storage import mailbox, workers
 from pgtasks.utils.saferepr import saferepr
 from pgtasks.utils.serialization import jsonify, strtobool
+from pgtasks.worker.panel import (
+    CommandInfo,
+    Panel,
+    State,
+    control_command,
+    inspect_command,
+)
 
 if TYPE_CHECKING:
-    from pgtasks.app.base import Celery
     from pgtasks.job import Job
     from pgtasks.worker.worker import Worker
 
@@ -35,96 +40,10 @@ __all__ = ["CommandInfo", "Panel", "State", "control_command", "inspect_command"
 
 logger = logging.getLogger("celery.worker.control")
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
 LONGEST = 1024
 """Characters of arguments that are shown as text."""
 
 MOST_SCHEDULED = 1000
-
-
-@dataclass(frozen=True)
-class State:
-    """What a command is given first: where it runs.
-
-    Attributes:
-        app: The application.
-        hostname: Name of the worker.
-        worker: The worker itself.
-    """
-
-    app: Celery
-    hostname: str
-    worker: Worker
-
-
-class CommandInfo(NamedTuple):
-    """A command as the command line knows it.
-
-    Attributes:
-        alias: An old name of it.
-        type: ``control`` changes something, ``inspect`` does not.
-        visible: It is listed.
-        default_timeout: Seconds to wait for replies.
-        help: One line about it.
-        signature: Its arguments, for people.
-        args: Its arguments on the command line: name, and what reads it.
-        variadic: The argument that takes all further words.
-    """
-
-    alias: str | None
-    type: str
-    visible: bool
-    default_timeout: float
-    help: str
-    signature: str | None
-    args: Sequence[tuple[str, Callable[[str], Any] | None]] | None
-    variadic: str | None
-
-
-class Panel:
-    """The commands of this process: `data` has the functions, `meta` what they are like."""
-
-    data: dict[str, Callable[..., Any]] = {}
-    meta: dict[str, CommandInfo] = {}
-
-    @classmethod
-    def register(
-        cls,
-        name: str | None = None,
-        alias: str | None = None,
-        type: str = "control",
-        visible: bool = True,
-        default_timeout: float = 1.0,
-        help: str | None = None,
-        signature: str | None = None,
-        args: Sequence[tuple[str, Callable[[str], Any] | None]] | None = None,
-        variadic: str | None = None,
-    ) -> Callable[[Handler], Handler]:
-        """Add a command; a decorator. For the arguments see `CommandInfo`."""
-
-        def add(function: Handler) -> Handler:
-            command = name or function.__name__
-            line = help or (function.__doc__ or "").strip().partition("\n")[0]
-            cls.data[command] = function
-            cls.meta[command] = CommandInfo(
-                alias, type, visible, default_timeout, line, signature, args, variadic
-            )
-            if alias:
-                cls.data[alias] = function
-            return function
-
-        return add
-
-
-def control_command(**options: Any) -> Callable[[Handler], Handler]:
-    """Add a command that changes something; see `Panel.register`."""
-    return Panel.register(type="control", **options)
-
-
-def inspect_command(**options: Any) -> Callable[[Handler], Handler]:
-    """Add a command that only asks; see `Panel.register`."""
-    return Panel.register(type="inspect", **options)
 
 
 def ok(value: object) -> dict[str, object]:
@@ -167,6 +86,7 @@ def stats(state: State, **kwargs: Any) -> Any:
             "lease": worker.lease,
             "held": len(worker.held()),
             "unwritten": worker.acker.backlog,
+            "refused": worker.acker.refused,
         },
     }
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pgtasks.storage import jobs, workers
+from pgtasks.storage import jobs, schema, workers
 from pgtasks.storage.errors import (
     StorageBusy,
     StorageError,
     StorageFull,
+    StorageMisconfigured,
     StorageUnavailable,
 )
 from pgtasks.worker.identity import boottime
@@ -37,9 +38,17 @@ WARM = (0.001, 0.002, 0.003, 0.004)
 that keeps up with its producers finds the next job here and never asks them to
 notify, which is what commits would queue up for."""
 
+DENSE = 0.01
+"""Seconds between two claims that found jobs, below which a worker wants no notifications.
+Where jobs come more seldom it stays asleep, so to speak, and is told of each: that costs
+less than going to sleep anew after every one, and starts it 2 ms sooner."""
+
 DRIFT = 3.0
 """Seconds after the last job during which a sleeping worker polls every 50 ms: a job
 whose transaction was open when the worker fell asleep is in nobody's notification."""
+
+MISFIT = 5.0
+"""Seconds between two claims while the tables are not what they should be."""
 
 SLOW_SCAN = 0.005
 """A claim that takes longer walks over dead rows: the next ones begin behind the last
@@ -115,17 +124,21 @@ class Fetcher(Service):
             self._begun.turned_at = boottime()
             demand = self._demand()
             claimed = self._claim(demand) if demand else []
+            quiet = time.monotonic() - last_job_at
             if claimed:
                 self._submit(claimed)
-                self._wake_up()
-                fruitless = 0
                 last_job_at = time.monotonic()
+                if quiet < DENSE:
+                    self._wake_up()
+                # Asleep, a worker is told of the next job; there is nothing to ask.
+                fruitless = len(WARM) if self._asleep else 0
+                quiet = 0.0
             if demand and len(claimed) == demand:
                 self._rest(REST)
             elif not demand:
                 self._rest(self._poll_interval, at_least=REST)
             else:
-                fruitless = self._idle(fruitless, time.monotonic() - last_job_at)
+                fruitless = self._idle(fruitless, quiet)
         self._wake_up()
 
     def _demand(self) -> int:
@@ -176,6 +189,9 @@ class Fetcher(Service):
                 self._doubtful = (worker, token)
             self._trouble(error)
             return []
+        except StorageMisconfigured as error:
+            self._misfit(error)
+            return []
         self._recovered()
         self.last_fetch_at = time.time()
         took = time.monotonic() - started
@@ -194,17 +210,16 @@ class Fetcher(Service):
         """Wait for news, ever more patiently; the answer counts the fruitless claims."""
         if fruitless < len(WARM):
             self._rest(WARM[fruitless])
-        elif not self._asleep:
+            return fruitless + 1
+        if not self._asleep:
             # Ask for notifications first and claim once more after that: a job may
             # have come in between.
-            self._fall_asleep()
-        else:
-            patience = (
-                0.05 if quiet < DRIFT else min(self._poll_interval, 0.05 + quiet / 20)
-            )
-            if self._rest(patience):
-                return len(WARM)
-        return fruitless + 1
+            self._asleep = self._tell(asleep=True)
+            return fruitless
+        patience = 0.05 if quiet < DRIFT else min(self._poll_interval, 0.05 + quiet / 20)
+        # Woken in vain: the row may have been locked by somebody who waits for its
+        # result, and is free in a moment.
+        return 0 if self._rest(patience) else fruitless
 
     def _rest(self, seconds: float, at_least: float = 0.0) -> bool:
         if at_least:
@@ -212,9 +227,6 @@ class Fetcher(Service):
         woken = self.wakeup.wait(seconds)
         self.wakeup.clear()
         return woken
-
-    def _fall_asleep(self) -> None:
-        self._asleep = self._tell(asleep=True)
 
     def _wake_up(self) -> None:
         if self._asleep:
@@ -234,6 +246,29 @@ class Fetcher(Service):
         self._failing = True
         # Jitter, so that a fleet does not come back to a restarted server in step.
         self.wakeup.wait(random.uniform(0.05, 0.5))
+
+    def _misfit(self, error: StorageMisconfigured) -> None:
+        """The tables, or our rights, are not what we work with: a person must act.
+
+        Then work goes on by itself, so the worker stays, and looks again now and then.
+        """
+        pause = min(MISFIT, self._lease / 2)
+        if not self._failing:
+            newest = max(each.version for each in schema.find())
+            logger.error(
+                "Cannot claim jobs: %s This worker needs version %d of the schema. It "
+                "claims nothing until that is mended, and looks every %.1f s.",
+                error,
+                newest,
+                pause,
+            )
+        self._failing = True
+        until = time.monotonic() + pause
+        while not self.stopping and (left := until - time.monotonic()) > 0:
+            # News of jobs are no news of the tables.
+            self.wakeup.wait(left)
+            if not self.stopping:
+                self.wakeup.clear()
 
     def _recovered(self) -> None:
         if self._failing:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgtasks.app import incoming
 from pgtasks.app.context import Context
 from pgtasks.app.outcome import Ending
-from pgtasks.app.traceinfo import TraceInfo
+from pgtasks.app.traceinfo import TraceInfo, printable
 from pgtasks.exceptions import TimeLimitExceeded, WorkerLostError
 from pgtasks.job import Outcome
 
@@ -101,7 +101,12 @@ def _failed(
         # Unknown here, unreadable, or a handler of the task's raised: that it failed,
         # and of what, is written all the same.
         if caught is not error:
-            logger.error("While failing %s[%s]: %r", job.task, job.task_id, caught)
+            logger.error(
+                "While failing %s[%s]: %r",
+                printable(job.task),
+                printable(job.task_id),
+                caught,
+            )
         ending.mark_as_failure(job.task_id, error, None, store_result=not job.ignore_result)
     finally:
         ending.end()

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pgtasks import signals
+from pgtasks.app.traceinfo import printable
 from pgtasks.job import Job, Outcome
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
-from pgtasks.storage.jobs import Settlement, settle
+from pgtasks.storage.jobs import ACK_SETTINGS, Settlement, settle
 from pgtasks.worker import identity, state, verdicts
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.begun import BegunFile, remove_leftovers
@@ -127,6 +128,8 @@ class Worker:
     def _build(self) -> None:
         """Everything that must be forked is forked here, before threads and connections."""
         conf = self.app.conf
+        self.app.loader.import_default_modules()
+        self.app.finalize()
         self.lease = float(conf.worker_lease)
         remove_leftovers()
         self.begun = BegunFile(str(uuid4()), self.concurrency)
@@ -138,7 +141,9 @@ class Worker:
             self._keeper = Keeper(
                 self.app.database, self.begun, lease=self.lease, interval=interval
             )
-        self.acker = Acker(self.app.database, self._on_settled)
+        # Its statement wants other plans than the rest, so it has a session of its own.
+        self._ack_database = self.app.database.under(ACK_SETTINGS)
+        self.acker = Acker(self._ack_database, self._on_settled)
         self.fetcher = Fetcher(
             self.app.database,
             self.queues,
@@ -148,7 +153,7 @@ class Worker:
             lease=self.lease,
             rerunnable=self.rerunnable,
             poll_interval=float(conf.worker_poll_interval),
-            max_size=int(conf.task_body_max_size),
+            max_size=int(conf.task_body_max_size or 2**30),
             backlog=lambda: self.acker.backlog,
         )
         self.stager = Stager(
@@ -301,6 +306,7 @@ class Worker:
             self.app.database.run(workers.stop(self.begun.worker), timeout=5.0)
         except StorageError as error:
             logger.warning("Could not sign off: %s", error)
+        self._ack_database.close()
         self.begun.remove()
         signals.worker_shutdown.send(sender=self)
         self._ended.set()
@@ -314,13 +320,17 @@ class Worker:
         return trace.execute(self.app, job, hostname=self.hostname)
 
     def _take(self, jobs: list[Job]) -> None:
+        debug = logger.isEnabledFor(logging.DEBUG)
         for job in jobs:
             self._held[job.id] = job
             self.totals[job.task] += 1
-            logger.debug("Task %s[%s] received", job.task, job.task_id)
+            if debug:
+                logger.debug(
+                    "Task %s[%s] received", printable(job.task), printable(job.task_id)
+                )
         self.pool.submit(jobs)
 
-    def settled(self, settlement: Settlement, job: Job) -> None:
+    def settled(self, settlement: Settlement, job: Job | None) -> None:
         """A job has ended or given up its turn."""
         self.acker.put(settlement)
 
@@ -342,8 +352,8 @@ class Worker:
             "%s time limit (%ss) exceeded for %s[%s]",
             kind,
             limit,
-            job.task,
-            job.task_id,
+            printable(job.task),
+            printable(job.task_id),
         )
         if not soft:
             outcome = verdicts.timed_out(self.app, job, limit)
@@ -361,7 +371,10 @@ class Worker:
     def _on_settled(self, batch: Sequence[Settlement]) -> None:
         again = False
         for settlement in batch:
-            self._held.pop(settlement.id, None)
+            held = self._held.get(settlement.id)
+            # Not if the row was made available by hand and claimed by us once more.
+            if held is not None and held.claim_token == settlement.claim_token:
+                self._held.pop(settlement.id, None)
             again = again or settlement.state in ("scheduled", "retryable")
         if again:
             self.stager.wakeup.set()

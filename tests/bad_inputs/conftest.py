@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import fix_postgres
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
-from workplace import Workplace
+from workplace import Workplace, with_secret
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +36,15 @@ def workplace(own_database: str, tmp_path_factory) -> Iterator[Workplace]:
         yield workplace
     finally:
         workplace.close()
+
+
+@pytest.fixture(scope="module")
+def behaviour(workplace: Workplace) -> Iterator[ModuleType]:
+    """The application of the worker, as its clients have it."""
+    spec = importlib.util.spec_from_file_location("behaviour", HERE / "behaviour.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAD_INPUTS_URL", with_secret(workplace.url))
+        spec.loader.exec_module(module)
+    with module.app:
+        yield module

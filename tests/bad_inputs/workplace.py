@@ -26,8 +26,10 @@ LATEST = 1.0
 """Seconds that a neighbour may take from being due to its end."""
 
 SECRET = "hunter2-is-no-password"
-LONGEST_LINE = 100_000
-"""Characters of one line in the log, and bytes of one error text in a row."""
+LONGEST_TEXT = 2**16
+"""Characters of an error's message or traceback in a row."""
+LONGEST_LINE = 70_000
+"""Characters of one line in the log."""
 
 
 def with_secret(url: str) -> str:
@@ -49,7 +51,7 @@ class Crew:
         self, url: str, log: Path, *options: str, lease: float = 3.0, **environment: str
     ) -> None:
         self.path = log
-        words = ["-A", "behaviour", "worker", "-l", "debug", "-Q", QUEUE, *options]
+        words = ["-A", "behaviour", "worker", "-l", "debug", *options]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pgtasks", *words],
@@ -110,12 +112,14 @@ class Workplace:
             "task_id text, event text, pid int, at timestamptz default clock_timestamp())"
         )
 
-    def hire(self, *options: str, lease: float = 3.0, **environment: str) -> Crew:
+    def hire(
+        self, *options: str, queue: str = QUEUE, lease: float = 3.0, **environment: str
+    ) -> Crew:
         """Start another worker, and wait until it takes jobs."""
         number = next(self._counter)
         log = self.folder / f"worker-{number}.log"
-        name = f"w{number}@bad"
-        crew = Crew(self.url, log, "-n", name, *options, lease=lease, **environment)
+        options = ("-n", f"w{number}@bad", "-Q", queue, *options)
+        crew = Crew(self.url, log, *options, lease=lease, **environment)
         self.crews.append(crew)
         crew.await_ready()
         return crew
@@ -151,6 +155,10 @@ class Workplace:
             statement = f"insert into pgtasks.jobs ({names}) values ({values})"
             found = self.connection.execute(f"{statement} returning task_id").fetchone()
             ids.append(found[0])
+        # A bare insert is found by the next poll, at most a second later; this is what
+        # whoever is in a hurry says.
+        for queue in {row.get("queue", f"'{QUEUE}'") for row in rows}:
+            self.connection.execute(f"select pg_notify('pgtasks.jobs', {queue})")
         return ids
 
     def call(self, task: str, *args: Any, **columns: str) -> str:
@@ -181,6 +189,8 @@ class Workplace:
         """Wait until these jobs are over."""
 
         def over() -> bool:
+            if any(crew.process.poll() not in (None, 0) for crew in self.crews):
+                raise RuntimeError(f"A worker has ended:\n{self.tail()}")
             found = self.states(ids)
             return all(found.get(each) in FINAL for each in ids)
 
@@ -215,6 +225,10 @@ class Workplace:
             20,
             lambda: f"no {event!r} of {task_id}: {self.state(task_id)}\n{self.tail()}",
         )
+
+    def open_gate(self, task_id: str) -> None:
+        """Let a task end that waits for this word."""
+        self.query("insert into witness (task_id, event) values (%s, 'go')", task_id)
 
     # ── the invariant ───────────────────────────────────────────────────────────────────
 
@@ -271,3 +285,17 @@ def check_log(log: str) -> None:
 
 
 FORBIDDEN = {chr(code) for code in (*range(32), 127, 0x202E)} - {"\n", "\t"}
+
+
+def pgtasks(url: str, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run one command of the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "pgtasks", "-A", "behaviour", *words],
+        cwd=HERE,
+        env={**os.environ, "BAD_INPUTS_URL": with_secret(url)},
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=timeout,
+        check=False,
+    )

@@ -81,9 +81,12 @@ class LiveWorker:
         eventually(self._is_ready, timeout=30, message=self.log)
 
     def _is_ready(self) -> bool:
-        if self.process.poll() is not None:
+        ended = self.process.poll() is not None
+        if " ready." in self.log():
+            return True
+        if ended:
             raise RuntimeError(f"The worker ended at once:\n{self.log()}")
-        return " ready." in self.log()
+        return False
 
     def log(self) -> str:
         return self.path.read_text(encoding="utf-8", errors="replace")

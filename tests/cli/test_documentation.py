@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pgtasks.cli.doctor import examine
+from pgtasks.cli.examination import examine
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.main import COMMANDS, program
 from pgtasks.cli.options import global_options

@@ -143,11 +143,27 @@ def test_an_idle_worker_falls_asleep_and_a_notification_would_wake_it(bench: Ben
         heard = next(listener.notifies(timeout=5)).payload
     fetcher.wakeup.set()
     eventually(lambda: bench.taken)
-    eventually(lambda: not fetcher.asleep)
+    still_asleep = fetcher.asleep
     fetcher.stop()
     fetcher.join()
 
     assert heard == "celery"
+    assert still_asleep, "one job now and then is cheaper to be told of than to look for"
+
+
+def test_a_worker_whose_jobs_come_thick_and_fast_wants_no_notifications(bench: Bench):
+    bench.room = 1
+    fetcher = bench.fetcher(poll_interval=60.0)
+    fetcher.start()
+    eventually(lambda: fetcher.asleep)
+
+    bench.insert(*[str(number) for number in range(20)])
+    fetcher.wakeup.set()
+    eventually(lambda: not fetcher.asleep)
+    eventually(lambda: len(bench.taken) == 20)
+    eventually(lambda: fetcher.asleep)
+    fetcher.stop()
+    fetcher.join()
 
 
 def test_acks_wait_out_an_outage_and_bad_ones_fail_alone(bench: Bench, monkeypatch):

@@ -24,7 +24,7 @@ MOST_AHEAD = 128
 class Reports(Protocol):
     """The worker, as a pool sees it. May be called from any thread."""
 
-    def settled(self, settlement: Settlement, job: Job) -> None:
+    def settled(self, settlement: Settlement, job: Job | None) -> None:
         """A job has ended or given up its turn."""
 
     def unbegun(self, job: Job) -> None:

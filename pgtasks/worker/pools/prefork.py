@@ -257,8 +257,9 @@ class PreforkPool(Pool):
                     self._deal()
                 if not child.jobs:
                     self._changed.notify_all()
-            if job is not None:
-                self.reports.settled(settlement, job)
+            # Also without a job: made available by hand while it ran, it may have been
+            # claimed once more, by us, and stand in our books but once.
+            self.reports.settled(settlement, job)
             if hungry:
                 self.reports.room()
 

@@ -1,0 +1,1 @@
+drop table pgtasks.cron_ticks;

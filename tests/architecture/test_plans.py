@@ -1,0 +1,317 @@
+"""The planner takes our indexes, however large the tables and whatever is held open.
+
+Looked at as our sessions run them: with our settings, prepared, and planned generically,
+once while the tables were empty and once when they were full.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from fix_postgres import _database
+from psycopg import sql
+
+from pgtasks.job import NewJob, Outcome
+from pgtasks.storage import health, jobs, mailbox, results, workers
+from pgtasks.storage.connections import Session
+from pgtasks.storage.database import Database, compiled
+from pgtasks.storage.query import Query
+
+ROWS = 50_000
+WORKER, DEAD, TOKEN = (str(uuid4()) for _ in range(3))
+MARKS = {"q0": jobs.LOWEST, "q1": jobs.LOWEST}
+
+QUERIES: dict[str, Query[Any]] = {
+    "insert": jobs.insert([NewJob("t", "new", queue="q0")]),
+    "insert again": jobs.insert([NewJob("t", "new", queue="q0")], again=True),
+    "fetch": jobs.fetch(MARKS, demand=100, worker=WORKER, token=TOKEN),
+    "recover": jobs.recover(worker=WORKER, token=TOKEN),
+    "ack": jobs.ack([jobs.settle(Outcome(7, TOKEN, "completed", result="1"), "j7")]),
+    "settled": jobs.settled([jobs.settle(Outcome(7, TOKEN, "completed"), "f7")]),
+    "salvage": jobs.salvage(jobs.settle(Outcome(7, TOKEN, "completed"), "f7")),
+    "stage": jobs.stage(worker=WORKER),
+    "progress": jobs.progress("j7", "PROGRESS", None),
+    "purge": jobs.purge(["q0"], limit=100),
+    "prune": jobs.prune(86400.0, limit=100),
+    "read": results.read(["j7", "f7"]),
+    "await": results.await_(["j7", "j8"]),
+    "forget": results.forget(["f7"]),
+    "store": results.store("f7", state="completed", status=None, result="1"),
+    "graves": workers.graves(),
+    "rescue": workers.rescue(worker=WORKER, traced=[DEAD], begun=[1]),
+    "audit": workers.audit(WORKER),
+    "forget workers": workers.forget(3600.0),
+    "scheduled": mailbox.scheduled(["q0"], limit=100),
+    "overdue": health.overdue(),
+    "backlog": health.backlog(),
+    "count": jobs.count(),
+}
+
+# Which indexes a statement may find rows of the large tables by.
+INDEXES = {
+    "insert": {"finished_jobs_pkey"},
+    "insert again": {"finished_jobs_pkey"},
+    "fetch": {"jobs_ready", "jobs_pkey"},
+    "recover": {"jobs_executing"},
+    "ack": {"jobs_pkey"},
+    "settled": {"finished_jobs_pkey"},
+    "salvage": {"finished_jobs_pkey"},
+    "stage": {"jobs_due", "jobs_pkey"},
+    "progress": {"jobs_task_id_key"},
+    "prune": {"finished_jobs_age", "finished_jobs_pkey"},
+    "read": {"jobs_task_id_key", "finished_jobs_pkey"},
+    "await": {"jobs_task_id_key", "jobs_pkey"},
+    "forget": {"finished_jobs_pkey"},
+    "store": set(),
+    "graves": {"jobs_executing"},
+    "rescue": {"jobs_executing", "jobs_pkey"},
+    "audit": {"jobs_executing"},
+    "forget workers": {"jobs_executing"},
+    "scheduled": {"jobs_due"},
+    "overdue": {"jobs_due"},
+}
+
+# What people ask for now and then, about every unfinished job.
+READ_EVERYTHING = {"backlog", "count", "purge"}
+
+# Pages that a statement may look at when it finds nothing, or its hundred rows.
+PAGES = {
+    "insert": 100, "fetch": 2500, "stage": 50, "prune": 50, "ack": 50, "audit": 700,
+    "scheduled": 800, "overdue": 50,
+}  # fmt: skip
+
+
+class Plan:
+    """What the server did, or would do, with a statement."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.top = document["Plan"]
+        self.nodes = list(self._walk(self.top))
+
+    def _walk(self, node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        # Of a scan by bitmap, the table stands in one node and the index below it.
+        for below in node.get("Plans", ()):
+            below.setdefault("Relation Name", node.get("Relation Name"))
+            yield from self._walk(below)
+        yield node
+
+    @property
+    def indexes(self) -> set[str]:
+        """Indexes of the large tables."""
+        used = {node.get("Index Name", "") for node in self.nodes}
+        return {name for name in used if name.startswith(("jobs_", "finished_jobs_"))}
+
+    @property
+    def read_whole(self) -> set[str]:
+        """Large tables that are read from end to end, be it through an index."""
+        found = set()
+        for node in self.nodes:
+            unbounded = "Index" in node["Node Type"] and "Index Cond" not in node
+            if node["Node Type"] == "Seq Scan" or (unbounded and not self._bounded(node)):
+                found.add(node["Relation Name"])
+        return found & {"jobs", "finished_jobs"}
+
+    @staticmethod
+    def _bounded(node: dict[str, Any]) -> bool:
+        # A partial index is itself a condition, and these two are small: what runs now.
+        return node["Index Name"] == "jobs_executing"
+
+    @property
+    def pages(self) -> int:
+        return self.top["Shared Hit Blocks"] + self.top["Shared Read Blocks"]
+
+    def __repr__(self) -> str:
+        return json.dumps(self.top, indent=1)
+
+
+class Planner:
+    """Prepares statements once and asks how the server goes about them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.names: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def prepare(self, statement: str) -> None:
+        if statement not in self.names:
+            text, params = compiled(statement, "pgtasks")
+            name = f"asked_{len(self.names)}"
+            self.session.execute(f"prepare {name} as ".encode() + text)
+            self.names[statement] = name, params
+
+    def explain(self, query: Query[Any]) -> Plan:
+        """The plan, and what it costs when it runs, which is taken back."""
+        self.prepare(query.statement)
+        name, params = self.names[query.statement]
+        values = sql.SQL(", ").join(sql.Literal(query.params[param]) for param in params)
+        call = sql.SQL("execute {}" + ("({})" if params else "{}"))
+        ask = sql.SQL("explain (analyze, buffers, timing off, format json) {}")
+        with self.session.transaction(force_rollback=True):
+            cursor = psycopg.ClientCursor(self.session)
+            cursor.execute(ask.format(call.format(sql.Identifier(name), values)))
+            return Plan(cursor.fetchone()[0][0])
+
+
+def fill(connection: psycopg.Connection[Any]) -> None:
+    """Of each hundred jobs one runs, half wait and the others are due in days."""
+    connection.execute(
+        """
+        insert into pgtasks.jobs (
+            task, task_id, queue, scheduled_at, state, worker, claim_token, attempted_at
+        )
+        select 't', 'j' || n, 'q' || n %% 7,
+               case when n %% 2 = 0 then now() - interval '1 hour' + n * interval '1 ms'
+                    else now() + interval '1 day' + n * interval '1 s' end,
+               case when n %% 100 = 0 then 'executing' when n %% 2 = 0 then 'available'
+                    else 'scheduled' end::pgtasks.job_state,
+               case when n %% 100 = 0 then %(worker)s::uuid end,
+               case when n %% 100 = 0 then %(token)s::uuid end, now()
+        from generate_series(1, %(rows)s::int) as n
+        """,
+        {"rows": ROWS, "worker": WORKER, "token": str(uuid4())},
+    )
+    connection.execute(
+        """
+        insert into pgtasks.finished_jobs (
+            id, scheduled_at, inserted_at, finished_at, state, attempt, retries, crashes,
+            lost, priority, task, task_id, queue, args, kwargs, errors, meta, tags
+        )
+        select n, now(), now(), now() - (%(rows)s - n) * interval '1 s', 'completed', 1, 0,
+               0, 0, 0, 't', 'f' || n, 'q', '[]', '{}', '[]', '{}', '{}'
+        from generate_series(1, %(rows)s::int) as n
+        """,
+        {"rows": ROWS},
+    )
+
+
+@pytest.fixture(scope="module")
+def house(postgres: Any, template: str, _names: str) -> Iterator[SimpleNamespace]:
+    """A database with many rows; a session that planned before there were any, and one after."""
+    name = f"{_names}_plans"
+    with _database(postgres, name, template):
+        database = Database(postgres.url_of(name))
+        for id in (WORKER, DEAD):
+            database.run(
+                workers.register(
+                    id=id, name=id, hostname="h", pid=1, machine="m", process_started=1.0,
+                    begun_file=None, lease=600.0, queues=["q0"], pool="solo",
+                    concurrency=1, version="0", info={},
+                )
+            )  # fmt: skip
+        with database.connection() as early, database.connection() as late:
+            planned_early = Planner(early)
+            for query in QUERIES.values():
+                planned_early.explain(query)
+            fill(late)
+            late.execute("vacuum analyze")
+            planners = {"empty": planned_early, "full": Planner(late)}
+            yield SimpleNamespace(planners=planners, url=database.url, database=database)
+        database.close()
+
+
+@pytest.mark.parametrize("planned_when", ["empty", "full"])
+@pytest.mark.parametrize("name", INDEXES)
+def test_a_statement_finds_its_rows_by_an_index(
+    house: SimpleNamespace, name: str, planned_when: str
+) -> None:
+    plan = house.planners[planned_when].explain(QUERIES[name])
+
+    assert plan.read_whole == set(), plan
+    assert plan.indexes <= INDEXES[name], plan
+
+
+@pytest.mark.parametrize("planned_when", ["empty", "full"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_statement_of_the_daily_round_looks_at_few_pages(
+    house: SimpleNamespace, name: str, planned_when: str
+) -> None:
+    plan = house.planners[planned_when].explain(QUERIES[name])
+
+    assert plan.pages <= PAGES[name], plan
+
+
+def test_every_statement_on_the_large_tables_is_looked_at() -> None:
+    looked_at = {query.statement for query in QUERIES.values()}
+    statements = {
+        name: statement
+        for module in (jobs, results, workers, mailbox, health)
+        for name, statement in module.SQL.items()
+        if "pgtasks.jobs" in statement or "pgtasks.finished_jobs" in statement
+    }
+
+    # This one asks the server's statistics about the table, not the table.
+    assert {name for name, each in statements.items() if each not in looked_at} == {
+        "dead_rows"
+    }
+    assert QUERIES.keys() == INDEXES.keys() | READ_EVERYTHING
+
+
+def test_a_claim_does_not_walk_through_the_dead_when_it_knows_a_mark(
+    house: SimpleNamespace,
+) -> None:
+    planner = house.planners["full"]
+
+    def claim(mark: jobs.Mark) -> Plan:
+        query = jobs.fetch({"q1": mark}, demand=10, worker=WORKER, token=TOKEN)
+        return planner.explain(query)
+
+    fresh = claim(jobs.LOWEST)
+    with psycopg.connect(house.url) as elsewhere:
+        elsewhere.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        elsewhere.execute("select 1 from pgtasks.workers")
+        with house.database.connection() as session:
+            gone = session.execute(
+                "delete from pgtasks.jobs where id in (select id from pgtasks.jobs "
+                "where queue = 'q1' and state = 'available' order by scheduled_at limit 2000) "
+                "returning priority, scheduled_at::text, id"
+            ).fetchall()
+        past = jobs.Mark(*max(gone, key=lambda row: row[2]))
+
+        through_the_dead, beyond_them = claim(jobs.LOWEST), claim(past)
+
+    assert {"jobs_ready", "jobs_pkey"} == through_the_dead.indexes == beyond_them.indexes
+    assert beyond_them.pages < fresh.pages + 50
+    assert through_the_dead.pages > beyond_them.pages + 200
+
+
+@pytest.mark.parametrize("name", ["insert", "stage", "prune"])
+def test_a_transaction_held_open_does_not_change_a_plan(
+    house: SimpleNamespace, name: str
+) -> None:
+    with psycopg.connect(house.url) as elsewhere:
+        elsewhere.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        elsewhere.execute("select 1 from pgtasks.workers")
+        with house.database.connection() as session:
+            for _ in range(3):
+                session.execute(
+                    "update pgtasks.jobs set priority = priority where id <= 1000; "
+                    "update pgtasks.workers set beat = beat + 1"
+                )
+            planner = Planner(session)
+
+            plan = planner.explain(QUERIES[name])
+
+    assert plan.read_whole == set()
+    assert plan.indexes <= INDEXES[name]
+    assert plan.pages <= PAGES[name]
+
+
+def test_the_check_sees_a_scan_that_only_looks_as_if_it_were_bounded(
+    house: SimpleNamespace,
+) -> None:
+    # A volatile function is no bound for an index: asked directly, the clock makes the
+    # stager walk through everything that is due some day.
+    statement = jobs.SQL["stage"].replace("(select clock_timestamp())", "clock_timestamp()")
+    careless = Query(statement, QUERIES["stage"].params, len)
+
+    plan = house.planners["full"].explain(careless)
+
+    assert statement != jobs.SQL["stage"]
+    assert plan.read_whole == {"jobs"}
+    assert plan.pages > PAGES["stage"]
