@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import marshal
 import os
 import pickle
+import signal
+import sys
+import threading
 import time
+from functools import wraps
 
 import psycopg
 
@@ -89,3 +94,154 @@ def add(x, y):
 @app.task(bind=True)
 def bound(self, x=0):
     return x
+
+
+# ── exceptions that are hard to write down ──────────────────────────────────────────────
+
+
+def bad(function):
+    """Make a task of it that notes when it begins, and is soon tried again, if at all."""
+    return app.task(bind=True, backoff=0.02, name=f"behaviour.{function.__name__}")(
+        _noting(function)
+    )
+
+
+def _noting(function):
+    @wraps(function)
+    def noting(self, *args, **kwargs):
+        note(self, "ran")
+        return function(self, *args, **kwargs)
+
+    return noting
+
+
+@bad
+def exc_nul(self):
+    raise Exception("bad \0 byte")
+
+
+@bad
+def exc_surrogate(self):
+    raise Exception("\ud800")
+
+
+@bad
+def exc_50mb(self):
+    raise Exception("x" * 50_000_000)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("I will not say.")
+
+    __repr__ = __str__
+
+
+@bad
+def exc_str_raises(self):
+    raise Mute
+
+
+class Locked(Exception):
+    def __init__(self, lock):
+        super().__init__(lock)
+        self.lock = lock
+
+
+@bad
+def exc_unpicklable(self):
+    raise Locked(threading.Lock())
+
+
+@bad
+def exc_base(self):
+    raise BaseException("of no kind")
+
+
+@bad
+def sysexit(self):
+    sys.exit(0)
+
+
+@bad
+def keyboardint(self):
+    raise KeyboardInterrupt
+
+
+# ── results ─────────────────────────────────────────────────────────────────────────────
+
+
+@bad
+def result_unserial(self):
+    return object()
+
+
+@bad
+def result_nan(self):
+    return float("nan")
+
+
+@bad
+def result_200mb(self):
+    return "x" * 200_000_000
+
+
+@bad
+def result_generator(self):
+    return (each for each in [])
+
+
+# ── the end of the process ──────────────────────────────────────────────────────────────
+
+
+@bad
+def os_exit(self):
+    os._exit(3)
+
+
+@bad
+def segv(self):
+    ctypes.string_at(0)
+
+
+@bad
+def kill9_self(self):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@bad
+def kill9_parent(self):
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+@bad
+def deadlock_self(self):
+    good.delay().get(timeout=5)
+
+
+@bad
+def stdout_binary(self):
+    print("\udcff")
+    print(b"\xff")
+    sys.stderr.write("a\udcffb\x1b[2J\n")
+    return "printed"
+
+
+@bad
+def retry_inf(self):
+    self.retry(countdown=float("inf"))
+
+
+@bad
+def retry_neg(self):
+    if not self.request.retries:
+        self.retry(countdown=-1)
+    return self.request.retries
+
+
+@app.task(bind=True, acks_late=True)
+async def loop_block(self, seconds):
+    note(self, "began")
+    time.sleep(seconds)
+    return "done"

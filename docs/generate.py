@@ -1,0 +1,193 @@
+"""Write the reference pages that come out of the code: ``python docs/generate.py``.
+
+With ``--check`` nothing is written; the status is 1 if a page is not current.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pgtasks.app.defaults import _TO_OLD_KEY, NAMESPACES, OPTIONS, Option
+
+HERE = Path(__file__).parent
+REFERENCE = HERE / "reference"
+
+# Settings that are understood and wait for the part of pgtasks that obeys them.
+WAITING = {
+    "beat": "beat",
+    "broker_connection_timeout": "a bound on connecting of its own; it is 10 s now",
+    "broker_pool_acquire_timeout": "a bound of its own; it is 30 s now",
+    "event": "events",
+    "result_backend": "retrying by these rules; now it is for as long as `get()` waits",
+    "result_chord": "`chord`",
+    "result_compression": "compressed results",
+    "result_failure_expires": "pruning by state",
+    "security": "signed jobs",
+    "task_allow_error_cb_on_chord_header": "`chord`",
+    "task_default_rate_limit": "rate limits",
+    "task_join_transaction": "enqueueing in the caller's transaction",
+    "task_send_sent_event": "events",
+    "worker_autoscaler": "`--autoscale`",
+    "worker_disable_prefetch": "a choice; now each worker looks ahead by what tasks take",
+    "worker_disable_rate_limits": "rate limits",
+    "worker_enable_soft_shutdown_on_idle": "soft shutdown",
+    "worker_pool_restarts": "`pool_restart`",
+    "worker_prefetch_multiplier": "a choice; now each worker looks ahead by what tasks take",
+    "worker_send_task_events": "events",
+    "worker_soft_shutdown_timeout": "soft shutdown",
+    "worker_start_method": "a choice; now children are forked from a template process",
+}
+# They look like the first ones by their names, and work.
+NOT_WAITING = {"beat_schedule", "beat_cron_starting_deadline", "result_backend"}
+
+TITLES = {
+    "": "General",
+    "database": "Database",
+    "broker": "Connections",
+    "task": "Tasks",
+    "worker": "Workers",
+    "result": "Results",
+    "control": "Remote control",
+    "beat": "Periodic tasks",
+    "event": "Events",
+    "security": "Security",
+}
+
+INTRODUCTION = """\
+# Settings
+
+<!-- Written by docs/generate.py from pgtasks/app/defaults.py. -->
+
+Celery's settings under Celery's names, and a few of ours.
+They are given to the application in Celery's ways:
+
+```python
+from pgtasks import Celery
+
+app = Celery("proj", broker="postgresql://proj@db/proj")
+app.conf.task_default_queue = "mailers"
+app.conf.update(result_expires=3600, worker_lease=10.0)
+```
+
+or in a module (`app.config_from_object("proj.celeryconfig")`), in an object, under a prefix in Django's settings
+(`namespace="CELERY"`), or for one run of a worker (`pgtasks -A proj worker -- worker.lease=10`).
+Upper-case names from before Celery 4 are understood; the last column has them.
+A name that nobody knows is warned of, with what it may have meant.
+
+*Ours* marks what Celery does not have.
+*Waits for* says that a setting is understood and has no effect yet, and what it waits for.
+What never has any is listed [at the end](#accepted-without-effect).
+
+Some things are not settings of an application but of its surroundings:
+[environment variables](#environment-variables).
+"""
+
+ENVIRONMENT = """\
+## Environment variables
+
+| variable | |
+|---|---|
+| `PGTASKS_DATABASE_URL` | the database, where the setting `database_url` names none; goes before `broker_url` |
+| `CELERY_BROKER_URL`, `CELERY_BROKER_READ_URL`, `CELERY_BROKER_WRITE_URL` | the settings of these names, before what the application says |
+| `CELERY_RESULT_BACKEND` | the setting, where the application does not say |
+| `CELERY_CONFIG_MODULE` | module with the settings of an application that names none; `celeryconfig` |
+| `CELERY_LOADER` | class that loads the configuration |
+| `CELERY_…` | options of the [command line](command-line.md) |
+| `C_FORCE_ROOT` | lets a worker run as root although it accepts pickle |
+| `PGTASKS_DATA_DIR`, `PGTASKS_LINGER`, `PGTASKS_PG_BIN` | the [embedded server](../how-to/embedded-postgres.md) |
+"""
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    stale = []
+    for path, text in pages().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path)
+            if "--check" not in sys.argv:
+                path.write_text(text, encoding="utf-8")
+    for path in stale:
+        print(f"{path.relative_to(HERE.parent)} was not current")
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+def pages() -> dict[Path, str]:
+    """The pages that come out of the code, each with its text."""
+    return {REFERENCE / "settings.md": settings()}
+
+
+def settings() -> str:
+    """The page about settings."""
+    blocks = [INTRODUCTION]
+    for namespace, title in TITLES.items():
+        names = [key for key in _of(namespace) if not _is_idle(OPTIONS[key])]
+        blocks.append(f"## {title}\n\n{_table(names)}")
+    return "\n".join([*blocks, ENVIRONMENT, _idle()])
+
+
+def waits_for(key: str) -> str | None:
+    """What has to come before a setting has its effect; None if it has it."""
+    if key in NOT_WAITING or _is_idle(OPTIONS[key]):
+        return None
+    parts = key.split("_")
+    for count in range(len(parts), 0, -1):
+        if (reason := WAITING.get("_".join(parts[:count]))) is not None:
+            return reason
+    return None
+
+
+def _of(namespace: str) -> list[str]:
+    if not namespace:
+        return [key for key, entry in NAMESPACES.items() if isinstance(entry, Option)]
+    return [f"{namespace}_{name}" for name in NAMESPACES[namespace]]
+
+
+def _table(keys: Iterable[str]) -> str:
+    lines = ["| setting | default | | before Celery 4 |", "|---|---|---|---|"]
+    for key in keys:
+        option = OPTIONS[key]
+        remarks = [option.doc]
+        if option.ours:
+            remarks.append("*Ours.*")
+        if reason := waits_for(key):
+            remarks.append(f"*Waits for {reason}.*")
+        old = "" if option.ours else f"`{_TO_OLD_KEY[key]}`"
+        text = " ".join(remarks).replace("|", r"\|")
+        lines.append(f"| `{key}` | `{_shown(option.default)}` | {text} | {old} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return f"timedelta(days={value.days})"
+    if value == float("inf"):
+        return 'float("inf")'
+    return repr(value).replace("'", '"').replace("|", r"\|")
+
+
+def _is_idle(option: Option) -> bool:
+    return option.doc.startswith("Accepted")
+
+
+def _idle() -> str:
+    by_reason: dict[str, list[str]] = {}
+    for key, option in OPTIONS.items():
+        if _is_idle(option):
+            by_reason.setdefault(option.doc.partition(": ")[2], []).append(key)
+    lines = [
+        "## Accepted without effect",
+        "",
+        "A configuration that was written for Celery loads as it is. These change nothing:",
+        "",
+    ]
+    for reason, keys in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        lines.append(f"* {', '.join(f'`{key}`' for key in keys)}: {reason}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
