@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -81,6 +81,21 @@ class QueueCount(NamedTuple):
     age: float
 
 
+PLAIN: dict[str, object] = {
+    "task": None,
+    "task_id": None,
+    "queue": "celery",
+    "priority": 0,
+    "args": "[]",
+    "kwargs": "{}",
+    "ignore_result": None,
+    "root_id": None,
+    "parent_id": None,
+    "origin": None,
+}
+"""What a job may have, and has otherwise, for the statement of the everyday call."""
+
+
 def insert(
     jobs: Sequence[NewJob], *, again: bool = False, wake: str = "coalesced"
 ) -> Query[list[Inserted]]:
@@ -95,11 +110,12 @@ def insert(
             ``always`` is for a caller's own transaction, which may stay open and
             must not keep others from notifying; ``never`` leaves it to polling.
     """
-    params = {
-        "jobs": json.dumps([job.document() for job in jobs]),
-        "again": again,
-        "wake": wake,
-    }
+    documents = [job.document() for job in jobs]
+    if len(jobs) == 1 and not again and wake == "coalesced":
+        [document] = documents
+        if document.keys() <= PLAIN.keys():
+            return Query(SQL["insert_one"], {**PLAIN, **document}, _only_inserted(jobs[0]))
+    params = {"jobs": json.dumps(documents), "again": again, "wake": wake}
     ids = [job.task_id for job in jobs]
 
     def read(rows: Sequence[Row]) -> list[Inserted]:
@@ -110,6 +126,13 @@ def insert(
         ]
 
     return Query(SQL["insert"], params, read)
+
+
+def _only_inserted(job: NewJob) -> Callable[[Sequence[Row]], list[Inserted]]:
+    def read(rows: Sequence[Row]) -> list[Inserted]:
+        return [Inserted(rows[0][0] if rows else None, job.task_id, not rows)]
+
+    return read
 
 
 def fetch(
@@ -131,16 +154,23 @@ def fetch(
         rerunnable: Names of the tasks that may run again after a crash.
         max_size: Arguments of more bytes than this are left in the table.
     """
-    params = {
-        "queues": list(marks),
-        "priorities": [mark.priority for mark in marks.values()],
-        "dues": [mark.scheduled_at for mark in marks.values()],
-        "ids": [mark.id for mark in marks.values()],
+    common = {
         "demand": demand,
         "worker": worker,
         "token": token,
         "rerunnable": list(rerunnable),
         "max_size": max_size,
+    }
+    if len(marks) == 1:
+        [(queue, mark)] = marks.items()
+        one = {"queue": queue, "priority": mark[0], "due": mark[1], "id": mark[2], **common}
+        return Query(SQL["fetch_queue"], one, _most_urgent_first)
+    params = {
+        "queues": list(marks),
+        "priorities": [mark.priority for mark in marks.values()],
+        "dues": [mark.scheduled_at for mark in marks.values()],
+        "ids": [mark.id for mark in marks.values()],
+        **common,
     }
     return Query(SQL["fetch"], params, _most_urgent_first)
 

@@ -1,3 +1,24 @@
+-- name: insert_one
+-- The everyday call, one plain job: what `insert` says, in a plan of half the size.
+with inserted as (
+    insert into pgtasks.jobs (
+        task, task_id, queue, priority, args, kwargs, ignore_result, root_id, parent_id, origin
+    )
+    values (
+        %(task)s::text, %(task_id)s::text, %(queue)s::text, %(priority)s::smallint,
+        %(args)s::text, %(kwargs)s::text, %(ignore_result)s::boolean,
+        %(root_id)s::text, %(parent_id)s::text, %(origin)s::text
+    )
+    on conflict do nothing
+    returning id, task_id, queue
+)
+select id, task_id,
+       case when exists (select from pgtasks.workers
+                         where asleep and inserted.queue = any(queues))
+             and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(inserted.queue))
+            then pg_notify('pgtasks.jobs', inserted.queue)::text end
+from inserted
+
 -- name: insert
 -- One statement for one job and for thousands: a single JSON parameter costs the
 -- client 4 µs a row where executemany costs 33 µs, and any driver can carry it.
@@ -36,9 +57,11 @@ inserted as (
            origin, headers, embed, coalesce(meta::jsonb, '{}'), coalesce(tags, '{}'), unique_key
     from new
     -- The second try of an insert whose answer was lost: the first may have been
-    -- committed, and its job may be over already (R2).
+    -- committed, and its job may be over already (R2). The offset keeps the planner from
+    -- hashing all of history, as it does after it has seen the table empty.
     where case when %(again)s::boolean
-               then not exists (select from pgtasks.finished_jobs as over where over.task_id = new.task_id)
+               then not exists (select from pgtasks.finished_jobs as over
+                                where over.task_id = new.task_id offset 0)
                else true end
     order by unique_key nulls first, place
     on conflict do nothing
@@ -60,6 +83,55 @@ where %(wake)s::text = 'always'
                    where asleep and (fresh.queue = '' or fresh.queue = any(queues)))
        and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(fresh.queue)))
 
+-- fragment: claimed
+-- What is too large is left in the table: 300 MB in one row would cost its neighbours
+-- seconds. The size that comes instead tells the job's reader to refuse it (R11).
+    job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.retries,
+    job.max_attempts, job.crashes, job.lost,
+    case when octet_length(job.args) <= %(max_size)s then job.args end,
+    case when octet_length(job.kwargs) <= %(max_size)s then job.kwargs end,
+    case when octet_length(job.body) <= %(max_size)s then job.body end,
+    job.content_type, job.content_encoding,
+    greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body),
+             octet_length(job.headers), octet_length(job.embed)),
+    extract(epoch from job.scheduled_at)::float8,
+    extract(epoch from job.inserted_at)::float8,
+    extract(epoch from job.expires_at)::float8,
+    coalesce(job.expires_at <= clock_timestamp(), false),
+    job.time_limit, job.soft_time_limit, job.ignore_result,
+    job.root_id, job.parent_id, job.group_id, job.group_index,
+    job.origin,
+    case when octet_length(job.headers) <= %(max_size)s then job.headers end,
+    case when octet_length(job.embed) <= %(max_size)s then job.embed end,
+    job.claim_token::text, job.scheduled_at::text
+
+-- name: fetch_queue
+-- The claim for a worker of one queue: what `fetch` says, in a plan of half the size,
+-- 140 µs instead of 220 for a job that comes alone.
+update pgtasks.jobs as job
+set state = 'executing',
+    attempt = least(job.attempt, 2147483646) + 1,
+    attempted_at = clock_timestamp(),
+    worker = %(worker)s::uuid,
+    claim_token = %(token)s::uuid,
+    rerun = coalesce(job.max_attempts > 1, false) or job.task = any(%(rerunnable)s::text[]),
+    abandoned = false
+where job.id = any(array(
+    select jobs.id
+    from pgtasks.jobs
+    where jobs.state = 'available'
+      and jobs.queue = %(queue)s::text
+      and (jobs.priority, jobs.scheduled_at, jobs.id)
+        > (%(priority)s::smallint, %(due)s::timestamptz, %(id)s::bigint)
+      and exists (select from pgtasks.workers
+                  where workers.id = %(worker)s::uuid and dead_at is null and stopped_at is null)
+    order by jobs.priority, jobs.scheduled_at, jobs.id
+    limit %(demand)s
+    for update of jobs skip locked
+))
+returning
+-- include: claimed
+
 -- name: fetch
 -- LATERAL per queue: with `queue = any(…)` the planner sorts the whole backlog to
 -- find its first rows (5 times slower at 40,000 waiting jobs).
@@ -68,8 +140,6 @@ where %(wake)s::text = 'always'
 -- The row comparison is the low-water mark (R7): while a transaction elsewhere keeps
 -- dead rows from being vacuumed, it lets a scan begin behind them.
 -- A worker that was declared dead claims nothing (R16).
--- What is too large is left in the table: 300 MB in one row would cost its neighbours
--- seconds. The size that comes instead tells the job's reader to refuse it (R11).
 with runnable as materialized (
     select job.id
     from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(dues)s::timestamptz[], %(ids)s::bigint[])
@@ -100,45 +170,13 @@ set state = 'executing',
 -- An array, not a join: while the statistics say that the table is empty the planner
 -- would read all of it and look each row up in the CTE.
 where job.id = any(array(select id from runnable))
-returning job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.retries,
-          job.max_attempts, job.crashes, job.lost,
-          case when octet_length(job.args) <= %(max_size)s then job.args end,
-          case when octet_length(job.kwargs) <= %(max_size)s then job.kwargs end,
-          case when octet_length(job.body) <= %(max_size)s then job.body end,
-          job.content_type, job.content_encoding,
-          greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body),
-                   octet_length(job.headers), octet_length(job.embed)),
-          extract(epoch from job.scheduled_at)::float8,
-          extract(epoch from job.inserted_at)::float8,
-          extract(epoch from job.expires_at)::float8,
-          coalesce(job.expires_at <= clock_timestamp(), false),
-          job.time_limit, job.soft_time_limit, job.ignore_result,
-          job.root_id, job.parent_id, job.group_id, job.group_index,
-          job.origin,
-          case when octet_length(job.headers) <= %(max_size)s then job.headers end,
-          case when octet_length(job.embed) <= %(max_size)s then job.embed end,
-          job.claim_token::text, job.scheduled_at::text
+returning
+-- include: claimed
 
 -- name: recover
 -- The answer to a claim was lost with its connection: its rows are ours all the same (R6).
-select job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.retries,
-       job.max_attempts, job.crashes, job.lost,
-       case when octet_length(job.args) <= %(max_size)s then job.args end,
-       case when octet_length(job.kwargs) <= %(max_size)s then job.kwargs end,
-       case when octet_length(job.body) <= %(max_size)s then job.body end,
-       job.content_type, job.content_encoding,
-       greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body),
-                octet_length(job.headers), octet_length(job.embed)),
-       extract(epoch from job.scheduled_at)::float8,
-       extract(epoch from job.inserted_at)::float8,
-       extract(epoch from job.expires_at)::float8,
-       coalesce(job.expires_at <= clock_timestamp(), false),
-       job.time_limit, job.soft_time_limit, job.ignore_result,
-       job.root_id, job.parent_id, job.group_id, job.group_index,
-       job.origin,
-       case when octet_length(job.headers) <= %(max_size)s then job.headers end,
-       case when octet_length(job.embed) <= %(max_size)s then job.embed end,
-       job.claim_token::text, job.scheduled_at::text
+select
+-- include: claimed
 from pgtasks.jobs as job
 where job.worker = %(worker)s::uuid and job.state = 'executing' and job.claim_token = %(token)s::uuid
 

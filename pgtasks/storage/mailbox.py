@@ -63,11 +63,12 @@ class Scheduled(NamedTuple):
     task_id: str
     task: str
     priority: int
-    args: str
-    kwargs: str
+    args: str | None
+    kwargs: str | None
     queue: str
     retries: int
     scheduled_at: float
+    headers: str | None
 
 
 def send(

@@ -90,8 +90,12 @@ returning reply.id
 -- name: scheduled
 -- The next jobs that are not due yet, of the queues of one worker. Those that are far
 -- in the future are counted in pgtasks.all_jobs, not listed here.
-select task_id, task, priority, args, kwargs, queue, retries,
-       extract(epoch from scheduled_at)::float8
+select task_id, task, priority,
+       case when octet_length(args) <= 100000 then args end,
+       case when octet_length(kwargs) <= 100000 then kwargs end,
+       queue, retries,
+       extract(epoch from scheduled_at)::float8,
+       case when octet_length(headers) <= 100000 then headers end
 from pgtasks.jobs
 where state in ('scheduled', 'retryable')
   and scheduled_at between (select clock_timestamp()) and '9999-12-31'

@@ -15,7 +15,8 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
-_HEADER = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (name|fragment): *(\w+) *$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *-- include: *(\w+) *$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,20 @@ class Statements(dict[str, str]):
 
 
 def load(filename: str) -> Statements:
-    """Read the statements under ``-- name:`` in ``pgtasks/storage/<filename>``."""
+    """Read the statements under ``-- name:`` in ``pgtasks/storage/<filename>``.
+
+    Lines that several statements have in common stand once, under ``-- fragment:``, and
+    where a statement says ``-- include:`` with that name.
+    """
     text = files(__package__).joinpath(filename).read_text(encoding="utf-8")
-    parts = _HEADER.split(text)
-    return Statements(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
+    parts = _HEADER.split(text)[1:]
+    found = list(zip(parts[::3], parts[1::3], map(str.strip, parts[2::3]), strict=True))
+    fragments = {name: body for kind, name, body in found if kind == "fragment"}
+    return Statements(
+        (name, _INCLUDE.sub(lambda line: fragments[line[1]], body))
+        for kind, name, body in found
+        if kind == "name"
+    )
 
 
 @lru_cache(maxsize=1024)

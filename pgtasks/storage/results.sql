@@ -18,12 +18,13 @@ where task_id = any(%(task_ids)s::text[])
 
 -- name: await
 -- From now on the end of these jobs sends a notification. Locked in order, for the
--- acknowledgements of many jobs lock in that order too (R8).
+-- acknowledgements of many jobs lock in that order too (R8). `id + 0` is in no index: a
+-- plan from when the table was empty would go through all of it for the sake of the order.
 with unawaited as materialized (
     select id
     from pgtasks.jobs
     where task_id = any(%(task_ids)s::text[]) and not awaited
-    order by id
+    order by id + 0
     for update
 )
 update pgtasks.jobs as job
