@@ -48,7 +48,8 @@ bench: .venv/.dev  ## measure against Celery on Redis and RabbitMQ (ARGS= for th
 chaos: .venv/.dev  ## two minutes of faults, then the checks (SEED=, SECONDS=, JOBS=)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-docs: .venv/.dev  ## check the links and run the code blocks of the documentation
+docs: .venv/.dev  ## write the generated pages, check the links, run the code blocks
+	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m pytest tests/docs -q
 
 build: .venv/.dev  ## make the wheel and the source package

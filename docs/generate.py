@@ -41,8 +41,8 @@ WAITING = {
     "worker_soft_shutdown_timeout": "soft shutdown",
     "worker_start_method": "a choice; now children are forked from a template process",
 }
-# They look like the first ones by their names, and work.
-NOT_WAITING = {"beat_schedule", "beat_cron_starting_deadline", "result_backend"}
+# Its name begins like those of others that wait.
+NOT_WAITING = {"result_backend"}
 
 TITLES = {
     "": "General",
@@ -92,27 +92,30 @@ ENVIRONMENT = """\
 | variable | |
 |---|---|
 | `PGTASKS_DATABASE_URL` | the database, where the setting `database_url` names none; goes before `broker_url` |
-| `CELERY_BROKER_URL`, `CELERY_BROKER_READ_URL`, `CELERY_BROKER_WRITE_URL` | the settings of these names, before what the application says |
-| `CELERY_RESULT_BACKEND` | the setting, where the application does not say |
+| `CELERY_BROKER_URL`, `CELERY_BROKER_READ_URL`, `CELERY_BROKER_WRITE_URL`, `CELERY_RESULT_BACKEND` | the settings of these names, before what the application says |
 | `CELERY_CONFIG_MODULE` | module with the settings of an application that names none; `celeryconfig` |
 | `CELERY_LOADER` | class that loads the configuration |
 | `CELERY_…` | options of the [command line](command-line.md) |
 | `C_FORCE_ROOT` | lets a worker run as root although it accepts pickle |
+| `C_STRICT_APP` | whoever needs an application must be given it: the current one is refused |
+| `C_WNOCONF` | warns when there is no configuration module |
 | `PGTASKS_DATA_DIR`, `PGTASKS_LINGER`, `PGTASKS_PG_BIN` | the [embedded server](../how-to/embedded-postgres.md) |
 """
 
 
 def main() -> int:
     """Write the pages, or compare them."""
-    stale = []
-    for path, text in pages().items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            stale.append(path)
-            if "--check" not in sys.argv:
-                path.write_text(text, encoding="utf-8")
-    for path in stale:
-        print(f"{path.relative_to(HERE.parent)} was not current")
-    return int(bool(stale) and "--check" in sys.argv)
+    check = "--check" in sys.argv
+    stale = [
+        (path, text)
+        for path, text in pages().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path, text in stale:
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        print(path.relative_to(HERE.parent), "is not current" if check else "written")
+    return int(check and bool(stale))
 
 
 def pages() -> dict[Path, str]:

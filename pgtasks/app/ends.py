@@ -6,7 +6,7 @@ from typing import Any
 
 from pgtasks import signals
 from pgtasks.app.context import Context
-from pgtasks.app.outcome import Ending, storable
+from pgtasks.app.outcome import Ending, error_of, storable
 from pgtasks.app.traceinfo import (
     FAILURE,
     IGNORED,
@@ -27,7 +27,7 @@ from pgtasks.job import Job
 from pgtasks.utils.einfo import ExceptionInfo
 from pgtasks.utils.text import safe_repr
 
-__all__ = ["expire", "give_up", "lose", "refuse", "settle"]
+__all__ = ["expire", "give_up", "lose", "may_run_again", "refuse", "settle"]
 
 
 def settle(
@@ -56,7 +56,8 @@ def _reject(
     context = Context(request, args=args, kwargs=kwargs, called_directly=False)
     ending.mark_as_failure(
         context.id,
-        exc,
+        # A retry() that could not be sent says why: that is what failed.
+        exc.reason if isinstance(exc.reason, Exception) else exc,
         einfo.traceback,
         request=context,
         store_result=not get_actual_ignore_result(task, context),
@@ -130,6 +131,22 @@ def refuse(app: Any, task: Any, job: Job, exc: Exception, ending: Ending) -> Non
     signals.task_rejected.send(sender=app, message=job, exc=exc)
 
 
+def may_run_again(app: Any, task: Any, job: Job) -> bool:
+    """Whether a job may run again after it has taken its process down.
+
+    If its task says ``reject_on_worker_lost`` with ``acks_late``, or if it has attempts
+    left; and until it has taken down ``worker_max_crashes`` (R19, R20): Celery would go on
+    for ever.
+    """
+    if job.crashes + 1 >= app.conf.worker_max_crashes:
+        return False
+    if job.max_attempts is not None:
+        return job.attempt < job.max_attempts
+    return bool(
+        getattr(task, "acks_late", False) and getattr(task, "reject_on_worker_lost", False)
+    )
+
+
 def lose(
     app: Any,
     task: Any,
@@ -138,12 +155,18 @@ def lose(
     exc: BaseException,
     ending: Ending,
 ) -> None:
-    """Fail a job whose task wanted to end the process."""
+    """Do with a job whose task wanted to end the process as if it had."""
     context = Context(request, called_directly=False)
     lost = WorkerLostError("Worker exited prematurely: exitcode 1.")
     lost.__cause__ = exc
     lost.__traceback__ = exc.__traceback__
     ending.again = False
+    ending.outcome.crashed = True
+    if may_run_again(app, task, job):
+        einfo = ExceptionInfo((type(lost), lost, lost.__traceback__))
+        ending.mark_as_requeued()
+        ending.outcome.error = error_of(lost, einfo.traceback)
+        return
     try:
         TraceInfo(FAILURE, lost).handle_error_state(task, context)
     except Exception as error:

@@ -49,8 +49,10 @@ def retry(
     if _exhausted(request, retries, limit, explicit=max_retries is not None):
         if exc:
             _raise(exc)
+        # What the caller wants to have shown, if there are secrets in them.
+        shown = request.get("argsrepr") or sig.args, request.get("kwargsrepr") or sig.kwargs
         raise task.MaxRetriesExceededError(
-            f"Can't retry {task.name}[{request.id}] args:{sig.args} kwargs:{sig.kwargs}",
+            f"Can't retry {task.name}[{request.id}] args:{shown[0]} kwargs:{shown[1]}",
             task_args=sig.args,
             task_kwargs=sig.kwargs,
         )

@@ -88,12 +88,13 @@ set (state, worker, abandoned, claim_token, attempt, lost, custom_state, custom_
            not (verdict.waiting or verdict.again),
            case when verdict.waiting then null else job.claim_token end,
            greatest(job.attempt - verdict.waiting::int, 0),
-           job.lost + (not verdict.waiting and not job.abandoned)::int,
+           -- One row that overflows would keep all others from being rescued (R5).
+           least(job.lost, 2147483646) + (not verdict.waiting and not job.abandoned)::int,
            null::text, null::text
     from (
         select job.worker = any(%(traced)s::uuid[]) and job.id <> all(%(begun)s::bigint[])
                    and not job.abandoned as waiting,
-               job.rerun and job.lost + 1 < %(max_lost)s
+               job.rerun and job.lost < %(max_lost)s - 1
                    and (job.max_attempts is null or job.attempt < job.max_attempts) as again
     ) as verdict
 )

@@ -359,7 +359,8 @@ def get_exponential_backoff_interval(
     With ``full_jitter`` any number of seconds up to that, so that tasks which
     failed together do not come back together.
     """
-    countdown: int = min(maximum, factor * 2**retries)
+    # Twenty thousand retries would make a number of six thousand digits.
+    countdown: int = min(maximum, factor * 2 ** min(retries, 64))
     if full_jitter:
         countdown = random.randrange(countdown + 1)
     return max(0, countdown)

@@ -316,11 +316,12 @@ def _task(
     task: Any = state.app.tasks.get(job.task)
     body = getattr(job, "body", None)
     packed = None if body is None else f"<{len(body)} bytes of {job.content_type}>"  # type: ignore[union-attr]
+    args, kwargs = _representations(job.headers)
     return {
         "id": job.task_id,
         "name": job.task,
-        "args": packed or _arguments(job.args, safe=safe),
-        "kwargs": packed or _arguments(job.kwargs, safe=safe),
+        "args": args or packed or _arguments(job.args, safe=safe),
+        "kwargs": kwargs or packed or _arguments(job.kwargs, safe=safe),
         "type": job.task,
         "hostname": state.hostname,
         "time_start": None if since is None else time.time() - (time.monotonic() - since),
@@ -344,8 +345,19 @@ def _arguments(text: str | None, *, safe: bool) -> Any:
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
+
+
+def _representations(headers: str | None) -> tuple[str | None, str | None]:
+    """What the caller wants to have shown in place of the arguments, to hide secrets."""
+    if headers is None or 'repr"' not in headers:
+        return None, None
+    try:
+        found = json.loads(headers)
+        return found.get("argsrepr"), found.get("kwargsrepr")
+    except (ValueError, RecursionError, AttributeError):
+        return None, None
 
 
 # ── facts ───────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ __all__ = [
     "die_with_parent",
     "is_alive",
     "is_stopped",
+    "is_there",
     "machine",
     "process_started",
 ]
@@ -55,6 +56,12 @@ def is_alive(pid: int, started: float) -> bool:
         return True
     fields = _stat(pid)
     return bool(fields) and float(fields[19]) == started and fields[0] not in ("Z", "X")
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process is seen that can still do something; a zombie cannot."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in ("Z", "X")
 
 
 def is_stopped(pid: int) -> bool:

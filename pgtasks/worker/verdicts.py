@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pgtasks.app import incoming
 from pgtasks.app.context import Context
-from pgtasks.app.outcome import Ending
+from pgtasks.app.ends import may_run_again
+from pgtasks.app.outcome import Ending, error_of
 from pgtasks.app.traceinfo import TraceInfo, printable
 from pgtasks.exceptions import TimeLimitExceeded, WorkerLostError
 from pgtasks.job import Outcome
@@ -41,10 +42,10 @@ def child_died(app: Celery, job: Job, status: int, *, planned: bool) -> Outcome:
     late = bool(getattr(task, "acks_late", False))
     if planned and (late or _has_attempts(job)):
         return Outcome(job.id, job.claim_token, "available", give_back=True)
-    again = late and bool(getattr(task, "reject_on_worker_lost", False))
-    if (again or _has_attempts(job)) and job.crashes + 1 < app.conf.worker_max_crashes:
-        return Outcome(job.id, job.claim_token, "available", crashed=True)
     error = WorkerLostError(f"Worker exited prematurely: {human_status(status)}.")
+    if may_run_again(app, task, job):
+        record = error_of(error, None)
+        return Outcome(job.id, job.claim_token, "available", crashed=True, error=record)
     return _failed(app, job, error, crashed=True)
 
 

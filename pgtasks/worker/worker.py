@@ -307,7 +307,9 @@ class Worker:
         except StorageError as error:
             logger.warning("Could not sign off: %s", error)
         self._ack_database.close()
-        self.begun.remove()
+        if not self._held:
+            # Else whoever takes over what could not be written needs to know what had begun.
+            self.begun.remove()
         signals.worker_shutdown.send(sender=self)
         self._ended.set()
 

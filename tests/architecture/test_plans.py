@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from fix_postgres import _database
 from psycopg import sql
 
+from fix_postgres import _database
 from pgtasks.job import NewJob, Outcome
 from pgtasks.storage import health, jobs, mailbox, results, workers
 from pgtasks.storage.connections import Session
@@ -32,9 +32,7 @@ QUERIES: dict[str, Query[Any]] = {
     "insert": jobs.insert([NewJob("t", "new", queue="q0", delay=1.0)]),
     "insert again": jobs.insert([NewJob("t", "new", queue="q0")], again=True),
     "fetch": jobs.fetch(MARKS, demand=100, worker=WORKER, token=TOKEN),
-    "fetch queue": jobs.fetch(
-        {"q0": jobs.LOWEST}, demand=100, worker=WORKER, token=TOKEN
-    ),
+    "fetch queue": jobs.fetch({"q0": jobs.LOWEST}, demand=100, worker=WORKER, token=TOKEN),
     "recover": jobs.recover(worker=WORKER, token=TOKEN),
     "ack": jobs.ack(
         [
@@ -93,8 +91,8 @@ READ_EVERYTHING = {"backlog", "count", "purge"}
 
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
 PAGES = {
-    "insert": 100, "insert one": 50, "fetch": 2500, "fetch queue": 2500, "stage": 50, "prune": 50, "ack": 10_000, "audit": 700,
-    "read": 20, "scheduled": 800, "overdue": 50,
+    "insert": 100, "insert one": 50, "fetch": 2500, "fetch queue": 2500, "stage": 50,
+    "prune": 50, "ack": 10_000, "audit": 700, "read": 20, "scheduled": 800, "overdue": 50,
 }  # fmt: skip
 
 # What a session has beside our usual settings.
@@ -218,7 +216,9 @@ class House:
             if not early:
                 connection.execute("vacuum analyze")
             # As a vacuum does, but without a word to the planner.
-            connection.execute("select brin_summarize_new_values('pgtasks.finished_jobs_age')")
+            connection.execute(
+                "select brin_summarize_new_values('pgtasks.finished_jobs_age')"
+            )
 
     def explain(self, name: str, query: Query[Any] | None = None) -> Plan:
         return self._planners[name].explain(query or QUERIES[name])
@@ -323,7 +323,9 @@ def test_a_transaction_held_open_does_not_change_a_plan(house: House, name: str)
     with transaction_held_open(house.url):
         for _ in range(3):
             with house.database.connection() as session:
-                session.execute("update pgtasks.jobs set priority = priority where id <= 1000")
+                session.execute(
+                    "update pgtasks.jobs set priority = priority where id <= 1000"
+                )
                 session.execute("update pgtasks.workers set beat = beat + 1")
 
         plan = house.explain(name)

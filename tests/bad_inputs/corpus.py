@@ -57,10 +57,11 @@ CASES = [
 
 def cases(area: str) -> list[Any]:
     """The cases of one area, as parameters of a test."""
-    marks = {"slow": pytest.mark.slow}
     return [
         pytest.param(
-            case, id=case.id, marks=[marks[name] for name in case.more.get("marks", ())]
+            case,
+            id=case.id,
+            marks=[pytest.mark.slow] if case.more.get("slow") else [],
         )
         for case in CASES
         if case.area == area

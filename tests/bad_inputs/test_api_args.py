@@ -94,7 +94,9 @@ class Desk:
 
     def seen(self, task_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the task got, in the worker's process."""
-        assert self.workplace.wait(task_id) == {task_id: "completed"}, self.workplace.job(task_id)
+        assert self.workplace.wait(task_id) == {task_id: "completed"}, self.workplace.job(
+            task_id
+        )
         result = self.behaviour.app.AsyncResult(task_id).get(timeout=10)
         assert self.workplace.events(task_id) == ["ran"]
         return self.behaviour.what_was_seen(result)

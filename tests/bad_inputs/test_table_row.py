@@ -21,10 +21,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 from corpus import Case, cases
-from helpers import children, eventually
 from workplace import LONGEST_TEXT, SECRET, Workplace, check_log, pgtasks
 
-from pgtasks.storage import health, jobs, schema, workers
+from helpers import children, eventually
+from pgtasks.storage import health, jobs, schema
 from pgtasks.storage.database import Database
 from pgtasks.storage.query import in_schema
 
@@ -98,10 +98,14 @@ def it_is_refused_by_the_table(scene: Scene):
     expected = getattr(psycopg.errors, scene.case.more["raises"])
     with workplace.undisturbed():
         for row in scene.rows:
-            before = workplace.query("select count(*) from pgtasks.jobs where task like '%witness'")
+            before = workplace.query(
+                "select count(*) from pgtasks.jobs where task like '%witness'"
+            )
             with pytest.raises(expected):
                 workplace.put(row)
-            after = workplace.query("select count(*) from pgtasks.jobs where task like '%witness'")
+            after = workplace.query(
+                "select count(*) from pgtasks.jobs where task like '%witness'"
+            )
             assert before == after
 
 
@@ -203,7 +207,9 @@ def bzip2_bomb() -> bytes:
     import bz2
 
     packer = bz2.BZ2Compressor(9)
-    return b"".join([packer.compress(b" " * 10_000_000) for _ in range(40)]) + packer.flush()
+    return (
+        b"".join([packer.compress(b" " * 10_000_000) for _ in range(40)]) + packer.flush()
+    )
 
 
 def bombs(scene: Scene) -> list[dict[str, str]]:
@@ -278,7 +284,10 @@ def what_is_never_due_waits_for_ever_and_is_counted(scene: Scene):
         # Made available by hand: whoever does that wants it to run.
         now, due = workplace.put(
             {"scheduled_at": "'infinity'"},
-            {"state": "'scheduled'", "scheduled_at": "clock_timestamp() + interval '0.1 s'"},
+            {
+                "state": "'scheduled'",
+                "scheduled_at": "clock_timestamp() + interval '0.1 s'",
+            },
         )
         workplace.wait(now, due)
 
@@ -300,6 +309,23 @@ def database(workplace: Workplace) -> Iterator[Database]:
     ours = Database(workplace.url)
     yield ours
     ours.close()
+
+
+@play("table-row-claim-dangling")
+def what_nobody_holds_is_rescued(scene: Scene):
+    it_runs_once(scene)
+    workplace = scene.workplace
+    nobodys = {
+        "state": "'executing'",
+        "worker": "gen_random_uuid()",
+        "claim_token": "gen_random_uuid()",
+    }
+    with workplace.undisturbed():
+        # Not safe to run again; and one that was lost more often than can be counted.
+        ids = workplace.put(nobodys, {**nobodys, "rerun": "true", "lost": "2147483647"})
+        workplace.wait(*ids)
+    for task_id in ids:
+        check_discarded(workplace, task_id, "WorkerLostError")
 
 
 # ── columns that people use ─────────────────────────────────────────────────────────────
@@ -381,7 +407,9 @@ def a_million_rows_are_claimed_in_order_without_being_sorted(scene: Scene):
         [(worker,)] = workplace.query("select id::text from pgtasks.workers")
 
         def claim(mark: jobs.Mark) -> Any:
-            return jobs.fetch({"crowd": mark}, demand=100, worker=worker, token=str(uuid4()))
+            return jobs.fetch(
+                {"crowd": mark}, demand=100, worker=worker, token=str(uuid4())
+            )
 
         with workplace.undisturbed():
             mark, ids = jobs.LOWEST, []
@@ -469,28 +497,41 @@ def a_job_made_available_by_hand_runs_again_and_the_first_run_is_not_believed(sc
     workplace = scene.workplace
     # With one process both runs are in the hands of the same one.
     for processes in ("1", "2"):
-        queue = f"by-hand-{processes}"
-        crew = workplace.hire("-c", processes, queue=queue)
+        queue = {"queue": f"'by-hand-{processes}'"}
+        crew = workplace.hire("-c", processes, queue=f"by-hand-{processes}", lease=1.0)
         # From short jobs it learns to claim the next one before this one is over.
-        workplace.wait(*workplace.put(*[{"task": "'behaviour.good'", "queue": f"'{queue}'"}] * 50))
+        workplace.wait(*workplace.put(*[{"task": "'behaviour.good'", **queue}] * 50))
         with workplace.undisturbed():
-            task_id = workplace.call("gated", queue=f"'{queue}'")
+            task_id = workplace.call("gated", **queue)
             workplace.await_event(task_id, "began")
             workplace.query(
                 "update pgtasks.jobs set state = 'available' where task_id = %s", task_id
             )
-            claimed_again = "select attempt from pgtasks.jobs where state = 'executing' and task_id = %s"
+            eventually(lambda task_id=task_id: claims(workplace, task_id) == 2)
+            workplace.open_gate(task_id, run=1)
+            workplace.await_event(task_id, "began", times=2)
+            # Long enough for the worker to audit its books more than twice.
+            beat = workplace.beat_of(crew)
             eventually(
-                lambda task_id=task_id, statement=claimed_again: (
-                    workplace.query(statement, task_id) == [(2,)]
-                )
+                lambda crew=crew, beat=beat: workplace.beat_of(crew) >= beat + 14,
+                timeout=20,
             )
-            workplace.open_gate(task_id)
+            assert claims(workplace, task_id) == 2
+            workplace.open_gate(task_id, run=2)
             assert workplace.wait(task_id) == {task_id: "completed"}
         assert workplace.job(task_id)["attempt"] == 2
         assert workplace.job(task_id)["result"] == '"run 2"'
         assert workplace.events(task_id).count("began") == 2
         assert crew.stop() == 0
+
+
+def claims(workplace: Workplace, task_id: str) -> int:
+    """How often a job that runs has been claimed."""
+    [(attempt,)] = workplace.query(
+        "select attempt from pgtasks.jobs where state = 'executing' and task_id = %s",
+        task_id,
+    ) or [(0,)]
+    return attempt
 
 
 # ── tables that are not ours any more ───────────────────────────────────────────────────
@@ -555,7 +596,10 @@ def refuses_to_start(workplace: Workplace) -> str:
 
 @play("table-row-schema-newer")
 def a_worker_refuses_tables_that_it_does_not_understand(scene: Scene):
-    future = "insert into pgtasks.migrations (version, name, checksum, breaking) values (%s, %s, '', %s)"
+    future = (
+        "insert into pgtasks.migrations (version, name, checksum, breaking) "
+        "values (%s, %s, '', %s)"
+    )
     with scene.elsewhere(hire=False) as workplace:
         # One that old programs can live with.
         workplace.query(future, 9998, "wider", False)

@@ -583,7 +583,7 @@ def test_signals_of_a_retry_have_the_request(memory_app, desk):
     assert len(queue_of(memory_app)) == 1
 
 
-def test_a_lost_process_is_no_failed_attempt_of_the_tasks(memory_app, desk):
+def test_a_lost_process_is_a_crash_and_no_retry_of_the_tasks(memory_app, desk):
     @memory_app.task(max_attempts=3)
     def leave():
         raise SystemExit(3)
@@ -591,7 +591,8 @@ def test_a_lost_process_is_no_failed_attempt_of_the_tasks(memory_app, desk):
     leave.delay()
     outcome = desk(memory_app).work_one()
 
-    assert outcome.state == "discarded"
+    # As when the process had really ended: at once, alone, and at most three times.
+    assert (outcome.state, outcome.crashed, outcome.retried) == ("available", True, False)
     assert outcome.error.kind == exceptions.WorkerLostError.__name__
 
 

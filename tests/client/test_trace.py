@@ -277,7 +277,7 @@ def test_what_would_end_the_process_loses_the_job_alone(app, desk, error):
         def on_failure(self, exc, *args):
             told.append(type(exc))
 
-    @app.task(base=Told, max_attempts=3)
+    @app.task(base=Told)
     def leave():
         raise error
 
@@ -288,6 +288,28 @@ def test_what_would_end_the_process_loses_the_job_alone(app, desk, error):
     with pytest.raises(exceptions.WorkerLostError, match="exitcode 1"):
         result.get(timeout=5)
     assert told == [exceptions.WorkerLostError]
+
+
+def test_what_would_end_the_process_may_run_again_as_if_it_had(app, desk):
+    runs = []
+
+    @app.task(max_attempts=2)
+    def leave():
+        runs.append(1)
+        raise SystemExit(0)
+
+    result = leave.delay()
+    again, end = desk(app).work_off()
+
+    assert (again.state, again.crashed, again.error.kind) == (
+        "available",
+        True,
+        "WorkerLostError",
+    )
+    assert end.state == "discarded"
+    with pytest.raises(exceptions.WorkerLostError):
+        result.get(timeout=5)
+    assert len(runs) == 2
 
 
 def test_a_result_that_cannot_be_stored_fails_the_job_which_is_not_run_again(app, desk):

@@ -16,9 +16,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-# `make bench` writes it.
-GENERATED = {ROOT / "docs" / "reference" / "benchmarks.md"}
-
 pytestmark = pytest.mark.journey
 
 
@@ -66,21 +63,3 @@ def as_program(line: str) -> str:
     """The line of an interactive session as a program: its last expression is printed."""
     *statements, expression = line.split("; ")
     return "\n".join([*statements, f"print({expression})"])
-
-
-@pytest.mark.parametrize(
-    "page",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))],
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
-def test_links_between_pages_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    broken = [
-        link
-        for link in links
-        if not link.startswith("https://")
-        and (page.parent / link).resolve() not in GENERATED
-        and not (page.parent / link).exists()
-    ]
-
-    assert broken == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -89,7 +90,7 @@ class Child:
             # no finished one with it.
             parcel.send(parent, report, folder, wait=True)
             done += 1
-            if self._is_worn_out(done):
+            if self._is_worn_out(done) or (outcome.error is not None and _has_run_dry()):
                 break
         self._on_stop(0)
 
@@ -109,6 +110,22 @@ class Child:
                 )
                 return True
         return False
+
+
+def _has_run_dry() -> bool:
+    """Whether a job has used up this process's file descriptors, and keeps them.
+
+    The next job could neither connect nor import anything, and would fail in its place.
+    """
+    try:
+        os.close(os.dup(0))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            logger.error(
+                "Child %d is out of file descriptors; it is replaced.", os.getpid()
+            )
+            return True
+    return False
 
 
 def _set_signals(slot: Slot) -> None:

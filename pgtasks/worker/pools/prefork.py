@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks.job import Job
 from pgtasks.storage.jobs import Settlement
-from pgtasks.worker.identity import is_stopped
+from pgtasks.worker.identity import is_stopped, is_there
 from pgtasks.worker.pools import parcel
 from pgtasks.worker.pools.base import Pace, Pool, Reports
 from pgtasks.worker.pools.nursery import Nursery
@@ -408,6 +408,7 @@ class PreforkPool(Pool):
         ends = self._nursery.ended()
         if ends is None:
             if not self._stopping:
+                self._lay_out_all()
                 self.reports.died("pool", ChildProcessError("its template process ended"))
             return False
         for pid, status in ends:
@@ -417,6 +418,23 @@ class PreforkPool(Pool):
                 with self._lock:
                     self._lay_out(child, status)
         return True
+
+    def _lay_out_all(self) -> None:
+        """The template was killed, and its children die with it: account for their jobs.
+
+        Nobody else could: this process will claim no more, and what was never begun must
+        not be taken for lost.
+        """
+        with self._lock:
+            self._draining = True
+            for child in list(self._by_pid.values()):
+                self._kill(child)
+                deadline = time.monotonic() + 2.0
+                while is_there(child.pid) and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                self._hear(child)
+                self._lay_out(child, signal.SIGKILL)
+            self._hand_back()
 
     def _lay_out(self, child: Child, status: int) -> None:
         del self._by_pid[child.pid]
