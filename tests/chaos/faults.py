@@ -104,20 +104,20 @@ class Crew:
         self._away[number] = time.monotonic() + seconds
 
     def stop(self) -> list[int]:
-        """End all workers warmly; the answer is their exit codes."""
-        for process in self._processes:
-            if process is not None and process.poll() is None:
-                # The whole group: a fault may have stopped children too.
-                os.killpg(process.pid, signal.SIGCONT)
-                process.terminate()
+        """End all workers warmly; the answer is the exit codes of those that were there."""
+        # One that the last fault killed may not have been started again yet.
+        living = [process for process in self.processes if process.poll() is None]
+        for process in living:
+            # The whole group: a fault may have stopped children too.
+            os.killpg(process.pid, signal.SIGCONT)
+            process.terminate()
         codes = []
-        for process in self._processes:
-            if process is not None:
-                try:
-                    codes.append(process.wait(30))
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    codes.append(-9)
+        for process in living:
+            try:
+                codes.append(process.wait(30))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes.append(-9)
         return codes
 
 
