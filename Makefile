@@ -30,8 +30,9 @@ help:  ## list the targets
 demo: .venv/.demo  ## send a newsletter to 2,000 subscribers (CHAOS=1 kills the worker in the middle)
 	@$(BIN)/python docs/examples/newsletter/demo.py
 
-test: .venv/.dev  ## run the whole suite on a PostgreSQL of its own (ARGS= for pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+# Two at a time, each with a PostgreSQL: most tests wait for something. -n0 undoes it.
+test: .venv/.dev  ## run the whole suite on PostgreSQL servers of its own (ARGS= for pytest)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/.dev  ## format, lint, types, floors
 	@$(BIN)/ruff format --check .

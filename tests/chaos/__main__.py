@@ -84,7 +84,7 @@ def storm(server, folder: Path, options: argparse.Namespace) -> int:
     print(f"workers ended with {codes}")
     (folder / "faults.log").write_text("\n".join(crew.log))
     orderly = bool(drained) and set(codes) <= {0, -signal.SIGTERM}
-    kept = examine(server.url, logs) and orderly
+    kept = examine(server.url, logs, folder / "begun.log") and orderly
     print("PASS" if kept else f"FAIL (logs in {folder}, seed {options.seed})")
     return 0 if kept else 1
 

@@ -67,6 +67,7 @@ class Crew:
                     **os.environ,
                     "CHAOS_URL": self.server.url,
                     "CHAOS_LEASE": str(self.lease),
+                    "CHAOS_BEGUN": str(self.folder / "begun.log"),
                 },
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -75,6 +75,11 @@ class Nursery:
         message = self.control.recv(256)
         return marshal.loads(message) if message else None
 
+    @property
+    def has_kept_news(self) -> bool:
+        """Whether `spawn` has read of ends, of which the socket tells nobody any more."""
+        return bool(self._ends)
+
     def ended(self) -> list[tuple[int, int]] | None:
         """Pids and wait statuses of children that ended; None when the template did."""
         ends, self._ends = list(self._ends), []

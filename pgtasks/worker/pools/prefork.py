@@ -228,6 +228,11 @@ class PreforkPool(Pool):
                     else:
                         self._hear(self._by_descriptor.get(descriptor))
                 self._look_at_the_clock()
+                # A child that died while another was being born: nobody else would say so,
+                # and its job would be held here for ever.
+                while self._nursery.has_kept_news:
+                    if not self._bury():
+                        return
         except BaseException as error:
             logger.critical("The pool's thread died: %r", error, exc_info=True)
             self.reports.died("pool", error)
