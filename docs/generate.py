@@ -16,18 +16,21 @@ from pgtasks.app.defaults import _TO_OLD_KEY, NAMESPACES, OPTIONS, Option
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
 
+sys.path.insert(0, str(HERE.parent))
+
+from compat.conformance.targets import Targets  # noqa: E402
+from compat.conformance.verdict import (  # noqa: E402
+    load_differences,
+    load_ledger,
+    load_missing,
+)
+
 # Settings that are understood and wait for the part of pgtasks that obeys them.
 WAITING = {
-    "beat": "beat",
-    "broker_connection_timeout": "a bound on connecting of its own; it is 10 s now",
+    "beat": "the command `beat`",
     "broker_pool_acquire_timeout": "a bound of its own; it is 30 s now",
     "event": "events",
-    "result_backend": "retrying by these rules; now it is for as long as `get()` waits",
     "result_chord": "`chord`",
-    "result_compression": "compressed results",
-    "result_failure_expires": "pruning by state",
-    "security": "signed jobs",
-    "task_allow_error_cb_on_chord_header": "`chord`",
     "task_default_rate_limit": "rate limits",
     "task_join_transaction": "enqueueing in the caller's transaction",
     "task_send_sent_event": "events",
@@ -41,9 +44,6 @@ WAITING = {
     "worker_soft_shutdown_timeout": "soft shutdown",
     "worker_start_method": "a choice; now children are forked from a template process",
 }
-# Its name begins like those of others that wait.
-NOT_WAITING = {"result_backend"}
-
 TITLES = {
     "": "General",
     "database": "Database",
@@ -96,10 +96,40 @@ ENVIRONMENT = """\
 | `CELERY_CONFIG_MODULE` | module with the settings of an application that names none; `celeryconfig` |
 | `CELERY_LOADER` | class that loads the configuration |
 | `CELERY_…` | options of the [command line](command-line.md) |
+| `PGTASKS_AS_CELERY` | the program's imports of `celery` find pgtasks, as with `pgtasks --as-celery` |
 | `C_FORCE_ROOT` | lets a worker run as root although it accepts pickle |
 | `C_STRICT_APP` | whoever needs an application must be given it: the current one is refused |
 | `C_WNOCONF` | warns when there is no configuration module |
 | `PGTASKS_DATA_DIR`, `PGTASKS_LINGER`, `PGTASKS_PG_BIN` | the [embedded server](../how-to/embedded-postgres.md) |
+"""
+
+
+DIFFERENCES = """\
+# Differences from Celery
+
+<!-- Written by docs/generate.py from compat/conformance/ledger.toml. -->
+
+pgtasks follows Celery {celery}: names, signatures, behaviour, rough edges.
+This is where it does not, as far as we know.
+What is here and not in Celery has pages of its own;
+[Move a Celery app](../how-to/move-a-celery-app.md) tells what to do about each when you move.
+"""
+
+MISSING = """\
+## Names that are not here
+
+Of the names that programs import from Celery these have no counterpart.
+What is in none of its modules raises `ImportError`; what is only looked for when it is used says there what to use instead.
+
+| name | why | instead |
+|---|---|---|
+"""
+
+TESTS = """\
+## Tests of Celery's that do not pass
+
+Of Celery's own suite, as [the conformance suite](../how-to/run-the-conformance-suite.md) runs it, these do not pass
+in the files that must. Any other that fails there fails `make conformance`, and so does one of these that passes after all.
 """
 
 
@@ -120,7 +150,38 @@ def main() -> int:
 
 def pages() -> dict[Path, str]:
     """The pages that come out of the code, each with its text."""
-    return {REFERENCE / "settings.md": settings()}
+    return {
+        REFERENCE / "settings.md": settings(),
+        REFERENCE / "celery-differences.md": differences(),
+    }
+
+
+def differences() -> str:
+    """The page about what is otherwise than in Celery."""
+    blocks = [DIFFERENCES.format(celery="5.7"), "## Behaviour", ""]
+    for each in load_differences():
+        blocks += [f"### {each.about}", ""]
+        blocks += [f"* In Celery: {each.celery}", f"* Here: {each.here}"]
+        blocks += [f"* Use instead: {each.instead}", ""] if each.instead else [""]
+    names = [
+        f"| `{each.name.replace('*', '…')}` | {each.reason} | {each.instead} |"
+        for each in load_missing()
+    ]
+    blocks += [MISSING + "\n".join(names), "", TESTS]
+    by_reason: dict[tuple[str, str, str], list[str]] = {}
+    for known in load_ledger().values():
+        why = (known.outcome, known.reason, known.user)
+        by_reason.setdefault(why, []).append(known.test)
+    for (outcome, reason, user), tests in by_reason.items():
+        verb = "Skipped" if outcome == "skipped" else "Fails"
+        told = f" What you see: {user.rstrip('.')}." if user else ""
+        blocks.append(f"* {verb}: {reason.rstrip('.')}.{told}")
+        blocks += [f"  * `{test}`{_class(test)}" for test in tests]
+    return "\n".join(blocks) + "\n"
+
+
+def _class(test: str) -> str:
+    return f" ({Targets.load().class_of(test)})"
 
 
 def settings() -> str:
@@ -134,7 +195,7 @@ def settings() -> str:
 
 def waits_for(key: str) -> str | None:
     """What has to come before a setting has its effect; None if it has it."""
-    if key in NOT_WAITING or _is_idle(OPTIONS[key]):
+    if _is_idle(OPTIONS[key]):
         return None
     parts = key.split("_")
     for count in range(len(parts), 0, -1):

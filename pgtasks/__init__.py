@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pgtasks.app import bugreport, shared_task
     from pgtasks.app.base import App, Celery
     from pgtasks.app.task import Task
+    from pgtasks.canvas import chain, chord, chunks, group, xmap, xstarmap
     from pgtasks.canvas.signature import Signature, maybe_signature, signature, subtask
     from pgtasks.exceptions import Cancel, Discard, Snooze
     from pgtasks.utils import uuid
@@ -31,12 +32,16 @@ class version_info_t(NamedTuple):
 
 __version__ = "0.1.0"
 __author__ = "The pgtasks developers"
+__contact__ = __author__
+__homepage__ = "https://pypi.org/project/pgtasks/"
 __docformat__ = "markdown"
 
 VERSION = version_info = version_info_t(0, 1, 0, "", "")
 VERSION_BANNER = __version__
+SERIES = "collider"
 
 _HOMES = {
+    "_find_option_with_arg": "pgtasks.platforms",
     "App": "pgtasks.app.base",
     "Cancel": "pgtasks.exceptions",
     "Celery": "pgtasks.app.base",
@@ -51,6 +56,7 @@ _HOMES = {
     "current_app": "pgtasks._state",
     "current_task": "pgtasks._state",
     "group": "pgtasks.canvas",
+    "maybe_patch_concurrency": "pgtasks.concurrency",
     "maybe_signature": "pgtasks.canvas",
     "shared_task": "pgtasks.app",
     "signature": "pgtasks.canvas",
@@ -71,14 +77,20 @@ __all__ = [
     "Task",
     "__version__",
     "bugreport",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
+    "group",
     "maybe_signature",
     "shared_task",
     "signature",
     "subtask",
     "uuid",
     "version_info",
+    "xmap",
+    "xstarmap",
 ]
 
 
@@ -86,6 +98,8 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        if name == "registry":
+            return import_module("pgtasks.app.registry")
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

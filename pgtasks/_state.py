@@ -49,9 +49,9 @@ class TaskStack:
     def __init__(self, name: str) -> None:
         self._items: ContextVar[tuple[Any, ...]] = ContextVar(name, default=())
 
-    def push(self, item: Any) -> None:
-        """Put ``item`` on top."""
-        self._items.set((*self._items.get(), item))
+    def push(self, obj: Any) -> None:
+        """Put ``obj`` on top."""
+        self._items.set((*self._items.get(), obj))
 
     def pop(self) -> Any:
         """Take the topmost item off; None if there is none."""

@@ -113,15 +113,25 @@ CeleryError = PgtasksError
 
 
 class ImproperlyConfigured(PgtasksError):
-    """A setting, or a combination of them, that cannot work."""
+    """A setting, or a combination of them, that cannot work.
+
+    The message names it, and what it can be.
+    """
 
 
 class SecurityError(PgtasksError):
-    """Something asked for trust that it has not earned."""
+    """Something asked for trust that it has not earned: a message not validly signed.
+
+    Give its sender a certificate that this side has in its ``security_cert_store``.
+    """
 
 
 class PayloadTooLarge(PgtasksError, ValueError):
-    """Arguments or a result are larger than the setting that bounds them."""
+    """Arguments or a result are larger than the setting that bounds them.
+
+    Store them elsewhere and pass on where they are, or raise ``task_body_max_size`` or
+    ``result_max_size``.
+    """
 
 
 # ── what a task says about its own end ──────────────────────────────────────────────────
@@ -278,7 +288,10 @@ class TaskError(PgtasksError):
 
 
 class QueueNotFound(KeyError, TaskError):
-    """A task was routed to a queue that is not declared, and none may be made."""
+    """A task was routed to a queue that is not declared, and none may be made.
+
+    Declare it in ``task_queues``, or leave ``task_create_missing_queues`` on.
+    """
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which is wrong for a sentence.
@@ -286,7 +299,10 @@ class QueueNotFound(KeyError, TaskError):
 
 
 class IncompleteStream(TaskError):
-    """A result was read to its end before all its parts were ready."""
+    """A result was read to its end before all its parts were ready.
+
+    Wait for it with ``get()`` first, or read it with ``intermediate=True``.
+    """
 
 
 class NotRegistered(KeyError, TaskError):
@@ -312,15 +328,20 @@ class NotRegistered(KeyError, TaskError):
 
 
 class AlreadyRegistered(TaskError):
-    """A task of that name exists already."""
+    """A task of that name exists already. Give one of them another ``name=``."""
 
 
 class TimeoutError(TaskError):
-    """The result was not ready in time. Not a subclass of the builtin, as in Celery."""
+    """The result was not ready in time. Not a subclass of the builtin, as in Celery.
+
+    The task may be waiting still: a worker must serve its queue, and have a place free.
+    """
 
 
 class MaxRetriesExceededError(TaskError):
-    """The task has used up its ``max_retries``.
+    """The task has used up its ``max_retries``, or its ``max_attempts``.
+
+    Pass ``exc=`` to ``retry()`` to have the failure itself raised instead.
 
     Attributes:
         task_args: Positional arguments of the task that gave up.
@@ -343,7 +364,7 @@ class TaskRevokedError(TaskError):
 
 
 class InvalidTaskError(TaskError):
-    """The data of a task, or its definition, does not make a task."""
+    """The data of a task, or its definition, does not make a task; the message says why."""
 
 
 class ChordError(TaskError):
@@ -388,7 +409,10 @@ class BackendStoreError(BackendError):
 
 
 class TimeLimitExceeded(Exception):
-    """The hard time limit has passed; the process that ran the task was killed."""
+    """The hard time limit has passed; the process that ran the task was killed.
+
+    Give the task a lower ``soft_time_limit``, so that it can end by itself.
+    """
 
     def __str__(self) -> str:
         return f"TimeLimitExceeded{self.args}"
@@ -402,7 +426,11 @@ class SoftTimeLimitExceeded(Exception):
 
 
 class WorkerLostError(Exception):
-    """The process that ran the task ended before the task did."""
+    """The process that ran the task ended before the task did.
+
+    It was killed (for its memory, by a person) or crashed. A task that may run twice can be
+    run again: ``acks_late=True`` with ``reject_on_worker_lost=True``.
+    """
 
 
 class Terminated(Exception):
@@ -432,11 +460,11 @@ class AlwaysEagerIgnored(CeleryWarning):
 
 
 class DuplicateNodenameWarning(CeleryWarning):
-    """Several workers answer under the same node name."""
+    """Several workers answer under the same node name. Give each its own with ``-n``."""
 
 
 class DuplicateTaskNameWarning(CeleryWarning):
-    """Two functions claim the same task name."""
+    """Two functions claim the same task name. Give one of them another ``name=``."""
 
 
 class FixupWarning(CeleryWarning):
@@ -444,7 +472,7 @@ class FixupWarning(CeleryWarning):
 
 
 class NotConfigured(CeleryWarning):
-    """No configuration module was found."""
+    """No configuration module was found; set one, or pass settings to the app."""
 
 
 class SecurityWarning(CeleryWarning):
@@ -481,6 +509,8 @@ if not TYPE_CHECKING:
             value = getattr(kombu.exceptions, name)
         elif name == "CeleryCommandException":
             value = _command_exception()
+        elif name == "ClickException":
+            from click import ClickException as value
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value

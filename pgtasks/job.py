@@ -43,6 +43,10 @@ class NewJob:
         meta: JSON text of the user's own metadata, an object.
         tags: The user's own labels.
         unique_key: At most one unfinished job may carry it.
+        chord: The chord in which the end of this job counts, or the end of what follows
+            it in its chain; it is the group id of the members.
+        awaits: The chord whose members must have ended before this job may run. Its
+            ``delay`` and ``expires_in`` then count from its release.
     """
 
     task: str
@@ -73,6 +77,8 @@ class NewJob:
     meta: str | None = None
     tags: list[str] | None = None
     unique_key: str | None = None
+    chord: str | None = None
+    awaits: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The fields that differ from the table's defaults, as a JSON object."""
@@ -128,6 +134,8 @@ class Job(NamedTuple):
     parent_id: str | None
     group_id: str | None
     group_index: int | None
+    chord: str | None
+    awaits: str | None
     origin: str | None
     headers: str | None
     embed: str | None
@@ -168,6 +176,8 @@ class Outcome:
         give_back: The attempt is given back: snoozed, or never begun.
         crashed: The process that ran it died: ``crashes`` goes up by one.
         abandoned: A verdict on a job whose worker vanished; the truth may replace it.
+        replaced: Another task goes on under its id, one of ``follow_ups`` or what they
+            lead to: no end is written.
         args: New arguments for the next run.
         kwargs: New keyword arguments for the next run.
         body: New arguments in another serializer's form.
@@ -177,6 +187,7 @@ class Outcome:
         priority: Another priority for the next run.
         children: JSON text: results of the tasks that this one sent.
         follow_ups: Jobs that exist if and only if this outcome is accepted.
+        stillborn: Tasks that would have come next and never will, as rows of history.
         runtime: Seconds the function took; for logs, not for the table.
     """
 
@@ -195,6 +206,7 @@ class Outcome:
     give_back: bool = False
     crashed: bool = False
     abandoned: bool = False
+    replaced: bool = False
     args: str | None = None
     kwargs: str | None = None
     body: bytes | None = None
@@ -204,4 +216,5 @@ class Outcome:
     priority: int | None = None
     children: str | None = None
     follow_ups: list[NewJob] = field(default_factory=list)
+    stillborn: list[dict[str, Any]] = field(default_factory=list)
     runtime: float = 0.0

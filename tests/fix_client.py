@@ -76,8 +76,8 @@ class PostgresDesk(Desk):
         return self.app.database.run(query).jobs
 
     def settle(self, job: Job, outcome: Outcome) -> None:
-        settled = self.app.database.run(jobs.ack([jobs.settle(outcome, job.task_id)]))
-        assert settled == {job.id}
+        acked = self.app.database.run(jobs.ack([jobs.settle(outcome, job.task_id)]))
+        assert acked.ids == {job.id}
 
 
 @pytest.fixture

@@ -11,7 +11,17 @@ from compat.conformance.suite import Run
 from compat.conformance.targets import Targets, group_of
 from compat.conformance.workshop import read_toml
 
-__all__ = ["Known", "judge", "load_bars", "load_ledger"]
+__all__ = [
+    "Difference",
+    "Known",
+    "Missing",
+    "bars_of",
+    "judge",
+    "load_bars",
+    "load_differences",
+    "load_ledger",
+    "load_missing",
+]
 
 HERE = Path(__file__).parent
 
@@ -23,6 +33,29 @@ class Known:
     test: str
     reason: str
     outcome: str = "failed"
+    user: str = ""  # what of it a user sees
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A name of Celery's that pgtasks does not have, or that takes something else."""
+
+    name: str  # module:Name, or module:Class.member; * stands for anything
+    reason: str
+    instead: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that behaves otherwise than in Celery, as a user sees it."""
+
+    about: str
+    celery: str
+    here: str
+    instead: str = ""
 
 
 def load_bars(path: Path = HERE / "bars.toml") -> dict[str, list[str]]:
@@ -32,8 +65,34 @@ def load_bars(path: Path = HERE / "bars.toml") -> dict[str, list[str]]:
 
 
 def load_ledger(path: Path = HERE / "ledger.toml") -> dict[str, Known]:
-    """The tests that are known not to pass, by id."""
-    return {entry["test"]: Known(**entry) for entry in read_toml(path).get("known", [])}
+    """The tests that are known not to pass, by id; several may share an entry, ``tests``."""
+    found = {}
+    for entry in read_toml(path).get("known", []):
+        rest = {key: value for key, value in entry.items() if key not in ("test", "tests")}
+        for test in entry.get("tests") or [entry["test"]]:
+            found[test] = Known(test, **rest)
+    return found
+
+
+def load_missing(path: Path = HERE / "ledger.toml") -> list[Missing]:
+    """The names of Celery's public surface that are not here."""
+    return [Missing(**entry) for entry in read_toml(path).get("missing", [])]
+
+
+def load_differences(path: Path = HERE / "ledger.toml") -> list[Difference]:
+    """What behaves otherwise."""
+    return [Difference(**entry) for entry in read_toml(path).get("difference", [])]
+
+
+def bars_of(
+    run: Run, bars: dict[str, list[str]], classes: list[str]
+) -> dict[str, list[str]]:
+    """The bars that a run of these classes can tell something about."""
+    return {
+        path: [name for name in wanted if name in classes]
+        for path, wanted in bars.items()
+        if path in run.files and any(name in classes for name in wanted)
+    }
 
 
 def judge(

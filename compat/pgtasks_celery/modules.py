@@ -10,16 +10,24 @@ COUNTERPARTS: dict[str, str] = {}
 #: What to say of modules that have none, by the longest prefix.
 ADVICE = {
     "celery": "no module of that name has a counterpart. The documentation tells what to "
-    "use instead, under 'Move a Celery app'; if that does not help, please open an issue.",
+    "use instead, under 'Differences from Celery'; if that does not help, please open an "
+    "issue.",
+    "celery.apps.multi": "start one 'pgtasks worker' each, with systemd or the like.",
     "celery.backends": "results are kept in PostgreSQL, and the setting 'result_backend' may "
     "stay as it is or go. Old results are read with Celery, in a process without the alias.",
+    "celery.bin": "commands are found through celery.bin.celery; 'pgtasks --help' lists "
+    "them, and one that is not there says what to do instead.",
     "celery.concurrency": "pools are pgtasks' own. Choose one with --pool or the setting "
     "'worker_pool': prefork, threads or solo.",
+    "celery.contrib.migrate": "there are no messages to move from broker to broker.",
+    "celery.decorators": "Celery 4 removed it; use app.task or shared_task.",
+    "celery.events": "workers send no events to show. The view pgtasks.all_jobs has every "
+    "job with its state and times.",
+    "celery.task": "Celery 4 removed it; use app.task or shared_task.",
+    "celery.worker": "jobs are rows, and the parts of the worker are others. Signals "
+    "(celery.signals) and celery.worker.state tell what happens in it.",
     "celery.worker.consumer": "jobs are fetched from PostgreSQL, so there is no broker to "
     "consume from. To react to jobs, use the signals in celery.signals.",
-    "celery.contrib.migrate": "there are no messages to move from broker to broker.",
-    "celery.task": "Celery 4 removed it; use app.task or shared_task.",
-    "celery.decorators": "Celery 4 removed it; use app.task or shared_task.",
 }
 
 

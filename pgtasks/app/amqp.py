@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from pgtasks.app import routes as _routes
-from pgtasks.app.message import TaskMessage, as_task_v2
+from pgtasks.app.followups import _callback_publish_retry  # noqa: F401 # Celery has it here
+from pgtasks.app.message import TaskMessage, as_task_v2, options_of
 from pgtasks.app.parts import part
 from pgtasks.utils.functional import lazy, maybe_list
 from pgtasks.utils.text import indent as indented
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     from pgtasks.app.base import Celery
 
 __all__ = ["AMQP", "Queues", "utf8dict"]
+
+_SEND = "Send with app.send_task() or a task's apply_async()."
+_RUN = (
+    "Jobs are fetched by workers: start one, with `pgtasks worker` or app.WorkController."
+)
+
+#: What Celery has here and needs a broker, and what takes its place.
+_NO_BROKER = {
+    "Connection": "app.database has the connections to PostgreSQL.",
+    "Consumer": _RUN,
+    "Producer": _SEND,
+    "TaskConsumer": _RUN,
+    "producer_pool": _SEND,
+    "publisher_pool": _SEND,
+}
 
 #: How a queue is shown in the worker's banner.
 QUEUE_FORMAT = (
@@ -218,6 +234,48 @@ class AMQP:
     def __init__(self, app: Celery) -> None:
         self.app = app
         app.conf.bind_to(self._settings_changed)
+
+    def send_task_message(
+        self,
+        producer: Any,
+        name: str,
+        message: TaskMessage,
+        exchange: Any = None,
+        routing_key: str | None = None,
+        queue: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Send a task that was made into a message, with `as_task_v2`.
+
+        Programs and tests put something of their own in this place, to see or to divert
+        what is sent; then every task that is sent comes by here.
+
+        Args:
+            producer: Celery's, unused.
+            name: Name of the task.
+            message: Its parts.
+            exchange: Celery's, unused.
+            routing_key: The queue, if ``queue`` is not given.
+            queue: The queue, or its name.
+            **options: Other options of `Task.apply_async`.
+
+        Returns:
+            The result of the task.
+        """
+        args, kwargs, given = options_of(message)
+        given.update(options)
+        if queue or routing_key:
+            given["queue"] = getattr(queue, "name", queue) or routing_key
+        return self.app.send_task(name, args, kwargs, **given)
+
+    # Not for type checkers, to which every name would then exist.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in _NO_BROKER:
+                message += f": there is no broker. {_NO_BROKER[name]}"
+            raise AttributeError(message)
 
     def Queues(
         self,

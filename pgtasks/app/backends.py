@@ -9,7 +9,7 @@ from typing import Any
 from pgtasks.exceptions import ImproperlyConfigured
 from pgtasks.utils.imports import load_extension_class_names, symbol_by_name
 
-__all__ = ["by_name", "by_url"]
+__all__ = ["UnknownBackend", "by_name", "by_url"]
 
 logger = logging.getLogger("celery.app.backends")
 
@@ -52,6 +52,13 @@ FOREIGN = {
 _told: set[str] = set()
 
 
+class UnknownBackend(ImproperlyConfigured, ImportError):
+    """The setting ``result_backend`` names no backend.
+
+    In Celery that is sometimes the one error of the two, and sometimes the other.
+    """
+
+
 def by_name(
     backend: Any = None,
     loader: Any = None,
@@ -81,12 +88,14 @@ def by_name(
             own |= dict(load_extension_class_names(extension_namespace))
     try:
         found = symbol_by_name(backend, {**BACKEND_ALIASES, **own})
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError) as error:
         if isinstance(backend, str) and (set(".:") & set(own.get(backend, backend))):
             raise  # a class that cannot be imported; what is missing says more
-        raise ImproperlyConfigured(_unknown(backend)) from error
+        raise UnknownBackend(_unknown(backend)) from error
+    except ValueError as error:
+        raise UnknownBackend(_unknown(backend)) from error
     if isinstance(found, ModuleType):
-        raise ImproperlyConfigured(_unknown(backend, " It is a module, not a class."))
+        raise UnknownBackend(_unknown(backend, " It is a module, not a class."))
     return found
 
 

@@ -7,13 +7,12 @@ import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from pgtasks.app.doors import open_door
 from pgtasks.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from pgtasks.app.base import Celery
+    from pgtasks.app.configuring import Configured
     from pgtasks.storage.aio import AsyncDatabase
     from pgtasks.storage.database import Database
     from pgtasks.storage.notifier import Notifier
@@ -41,7 +40,7 @@ _POSTGRESQL = {"postgres", "postgresql", "psql", "pgsql", "postgis"}
 _CONNINFO = re.compile(r"\s*\w+\s*=")
 
 
-def database_url(app: Celery) -> str:
+def database_url(app: Configured) -> str:
     """Answer the URL of the application's database.
 
     The ways to name it, first wins: the setting ``database_url``; the environment
@@ -84,12 +83,12 @@ def is_postgresql(url: Any) -> bool:
     return isinstance(url, str) and _scheme(url) in _POSTGRESQL
 
 
-def keeps_jobs_in_memory(app: Celery) -> bool:
+def keeps_jobs_in_memory(app: Configured) -> bool:
     """Whether jobs are kept in this process, by ``broker_url = "memory://"``."""
     return any(_scheme(url) == "memory" for url in _broker_urls(app.conf.broker_url)[:1])
 
 
-def runs_high_priority_first(app: Celery) -> bool:
+def runs_high_priority_first(app: Configured) -> bool:
     """Whether a larger priority runs sooner.
 
     Zero runs first, as on Redis, unless ``task_priority_order`` or the scheme of
@@ -150,8 +149,19 @@ def _checked(url: str, whence: str) -> str:
     return url
 
 
+def _with_timeout(url: str, seconds: float | None) -> str:
+    """Answer ``url`` with a bound on connecting, unless it has one of its own."""
+    if not seconds or "connect_timeout" in url:
+        return url
+    # libpq knows whole seconds, and takes 1 for 2.
+    bound = f"connect_timeout={max(2, round(float(seconds)))}"
+    if "://" not in url:
+        return f"{url} {bound}"
+    return f"{url}{'&' if '?' in url else '?'}{bound}"
+
+
 def _masked(url: Any) -> str:
-    from pgtasks.app.utils import sanitize_url
+    from pgtasks.app.masking import sanitize_url
 
     text = str(url)
     # What has no scheme cannot be taken apart, so nothing of it is shown after a colon.
@@ -160,6 +170,8 @@ def _masked(url: Any) -> str:
 
 def _django_url() -> str | None:
     """Answer the URL of Django's default database, where that is PostgreSQL."""
+    from urllib.parse import quote, urlencode
+
     django_conf = sys.modules.get("django.conf")
     if django_conf is None:
         return None
@@ -199,7 +211,7 @@ class Connections:
         app: The application.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Configured) -> None:
         self._app = app
         self._lock = threading.RLock()
         self._begin()
@@ -270,6 +282,8 @@ class Connections:
             schema.apply(url, schema=conf.database_schema)
         from pgtasks.storage.database import Database
 
+        if conf.value_set_for("broker_connection_timeout"):
+            url = _with_timeout(url, conf.broker_connection_timeout)
         return Database(
             url,
             schema=conf.database_schema,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pgtasks.utils.saferepr import saferepr
+
 __all__ = ["Context"]
 
 #: Headers with which RabbitMQ counts dead-lettering. Sent again with a retry, they would
@@ -22,6 +24,13 @@ X_DEATH_HEADERS = frozenset(
 )
 
 _UNSET = object()
+
+#: Longest ``argsrepr`` that is made here, in characters; as in messages.
+_LONGEST_REPR = 1024
+
+
+#: What stands for the arguments in logs, where the caller has not said it.
+_SHOWN = {"argsrepr": "args", "kwargsrepr": "kwargs"}
 
 
 class Context:
@@ -56,6 +65,7 @@ class Context:
     is_eager: bool = False
     job_id: int | None = None
     kwargs: Any = None
+    lang: str | None = "py"
     logfile: str | None = None
     loglevel: int | None = None
     max_attempts: int | None = None
@@ -70,6 +80,7 @@ class Context:
     soft_time_limit: float | None = None
     stamped_headers: list[str] | None = None
     stamps: dict[str, Any] | None = None
+    task: str | None = None
     taskset: str | None = None
     time_limit: float | None = None
     timelimit: Any = None
@@ -82,6 +93,18 @@ class Context:
             self._unpack_timelimit(attributes["timelimit"])
         if "headers" not in attributes:
             self.headers = self._get_custom_headers(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what nobody has set.
+        if name in _SHOWN:
+            value = getattr(self, _SHOWN[name])
+            return None if value is None else saferepr(value, _LONGEST_REPR)
+        raise AttributeError(
+            f"The request has no attribute {name!r}, and the task was sent without a "
+            f"header of that name; request.get({name!r}) answers None then.",
+            name=name,
+            obj=self,
+        )
 
     def _get_custom_headers(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         given = dict(*args, **kwargs)
@@ -163,10 +186,4 @@ class Context:
 
 
 #: Keys of a request that are Celery's own; anything else is a header of the caller's.
-_KNOWN = frozenset(vars(Context)) | {
-    "task",
-    "lang",
-    "argsrepr",
-    "kwargsrepr",
-    "compression",
-}
+_KNOWN = frozenset(vars(Context)) | {*_SHOWN, "compression"}

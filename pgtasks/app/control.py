@@ -6,15 +6,14 @@ A command is a row that every worker reads, and each reply is a row too; see
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.app.connection import keeps_jobs_in_memory
-from pgtasks.app.mailbox import Callback, Mailbox, matching
-from pgtasks.exceptions import DuplicateNodenameWarning, ImproperlyConfigured
-from pgtasks.utils.text import pluralize
+from pgtasks.app.inspection import Inspect, flatten_reply
+from pgtasks.app.mailbox import Callback, Mailbox
+from pgtasks.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
@@ -22,142 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Control", "Inspect", "Mailbox", "flatten_reply"]
 
 TERM_SIGNAME = "SIGTERM"
-
-
-def flatten_reply(reply: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Make one dict of ``[{node: reply}, …]``; warn of nodes that share a name."""
-    nodes: dict[str, Any] = {}
-    twice: set[str] = set()
-    for item in reply:
-        twice.update(name for name in item if name in nodes)
-        nodes.update(item)
-    if twice:
-        warnings.warn(
-            DuplicateNodenameWarning(
-                f"Received multiple replies from node {pluralize(len(twice), 'name')}: "
-                f"{', '.join(sorted(twice))}. Give each worker a name of its own, with "
-                f"the option -n (-n worker1@%h)."
-            ),
-            stacklevel=2,
-        )
-    return nodes
-
-
-class Inspect:
-    """Asks workers about themselves; each answer is a dict of worker to reply.
-
-    A method answers None when no worker has replied in time.
-
-    Args:
-        destination: Names of the workers to ask; all by default. With one name as text
-            the answer is that worker's reply itself.
-        timeout: Seconds to wait at most. All workers that are alive having replied, no
-            more time is spent.
-        callback: Called with each reply as it comes, ``{worker: reply}``.
-        connection: Accepted: commands use the application's own connections.
-        app: The application.
-        limit: As many replies are enough.
-        pattern: Ask the workers whose name matches.
-        matcher: ``glob`` or ``pcre``: how it matches.
-    """
-
-    app: Any = None
-
-    def __init__(
-        self,
-        destination: Any = None,
-        timeout: float | None = 1.0,
-        callback: Callback | None = None,
-        connection: Any = None,
-        app: Any = None,
-        limit: int | None = None,
-        pattern: str | None = None,
-        matcher: str | None = None,
-    ) -> None:
-        self.app = app or self.app
-        self.destination = destination
-        self.timeout = timeout
-        self.callback = callback
-        self.connection = connection
-        self.limit = limit
-        self.pattern = pattern
-        self.matcher = matcher
-
-    def _prepare(self, reply: Any) -> Any:
-        if not reply:
-            return None
-        by_node = flatten_reply(reply)
-        if self.destination and not isinstance(self.destination, (list, tuple)):
-            return by_node.get(self.destination)
-        if self.pattern:
-            matches = matching(self.pattern, self.matcher)
-            return {node: answer for node, answer in by_node.items() if matches(node)}
-        return by_node
-
-    def _request(self, command: str, **kwargs: Any) -> Any:
-        return self._prepare(
-            self.app.control.broadcast(
-                command,
-                arguments=kwargs,
-                destination=self.destination,
-                callback=self.callback,
-                connection=self.connection,
-                limit=self.limit,
-                timeout=self.timeout,
-                reply=True,
-                pattern=self.pattern,
-                matcher=self.matcher,
-            )
-        )
-
-    def ping(self, destination: Any = None) -> Any:
-        """Who is there? Each reply is ``{"ok": "pong"}``."""
-        if destination:
-            self.destination = destination
-        return self._request("ping")
-
-    def active(self, safe: bool | None = None) -> Any:
-        """The tasks that run now; with ``safe``, arguments are shown as text."""
-        return self._request("active", safe=safe)
-
-    def reserved(self, safe: bool | None = None) -> Any:
-        """The tasks that a worker has claimed and not begun."""
-        return self._request("reserved")
-
-    def scheduled(self, safe: bool | None = None) -> Any:
-        """The next tasks with a countdown, an eta or a retry ahead.
-
-        They wait in the table and belong to no worker: each worker lists those of the
-        queues that it serves, at most a thousand.
-        """
-        return self._request("scheduled")
-
-    def query_task(self, *ids: Any) -> Any:
-        """What workers hold of these ids: ``{id: [state, task]}``."""
-        alone = len(ids) == 1 and isinstance(ids[0], (list, tuple))
-        return self._request("query_task", ids=ids[0] if alone else ids)
-
-    def registered(self, *taskinfoitems: str) -> Any:
-        """The names of the tasks that workers know, with these attributes of theirs."""
-        return self._request("registered", taskinfoitems=taskinfoitems)
-
-    registered_tasks = registered
-
-    def active_queues(self) -> Any:
-        """The queues that workers serve, as kombu describes queues."""
-        return self._request("active_queues")
-
-    def stats(self) -> Any:
-        """Counts and facts: ``total`` by task, ``pid``, ``uptime``, ``pool`` and more."""
-        return self._request("stats")
-
-    def conf(self, with_defaults: bool = False) -> Any:
-        """The settings of workers, with secrets masked."""
-        return self._request("conf", with_defaults=with_defaults)
-
-    def report(self) -> Any:
-        """What to put into a bug report, ``{"ok": text}``."""
-        return self._request("report")
 
 
 class Control:
@@ -185,17 +48,8 @@ class Control:
             serializer=conf.task_serializer,
             queue_ttl=conf.control_queue_ttl,
             queue_expires=conf.control_queue_expires,
-        )
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in _NOT_YET:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}"
-            )
-        raise AttributeError(
-            f"app.control.{name}() is not there yet in this version of pgtasks. Workers "
-            f"know: {', '.join(_KNOWN)}. Own commands can be added with "
-            f"pgtasks.worker.control.control_command."
+            queue_exclusive=conf.control_queue_exclusive,
+            queue_durable=conf.control_queue_durable,
         )
 
     @cached_property
@@ -234,7 +88,7 @@ class Control:
         while deleted := self.app.database.run(jobs.purge(names), retry=True):
             yield deleted
 
-    # ── commands ────────────────────────────────────────────────────────────────────────
+    # ── workers ─────────────────────────────────────────────────────────────────────────
 
     def ping(
         self, destination: Any = None, timeout: float | None = 1.0, **kwargs: Any
@@ -252,6 +106,140 @@ class Control:
     def shutdown(self, destination: Any = None, **kwargs: Any) -> Any:
         """Stop workers warmly: what runs may end."""
         return self.broadcast("shutdown", arguments={}, destination=destination, **kwargs)
+
+    def heartbeat(self, destination: Any = None, **kwargs: Any) -> Any:
+        """Have workers say now that they are alive."""
+        return self.broadcast("heartbeat", arguments={}, destination=destination, **kwargs)
+
+    def election(
+        self, id: str, topic: str, action: Any = None, connection: Any = None
+    ) -> None:
+        """Have workers elect one of them to do something; Celery's, for its own parts.
+
+        Args:
+            id: Of the election.
+            topic: What for.
+            action: What the elected one does.
+            connection: Accepted.
+        """
+        self.broadcast(
+            "election",
+            connection=connection,
+            destination=None,
+            arguments={"id": id, "topic": topic, "action": action},
+        )
+
+    # ── tasks ───────────────────────────────────────────────────────────────────────────
+
+    def revoke(
+        self,
+        task_id: Any,
+        destination: Any = None,
+        terminate: bool = False,
+        signal: str = TERM_SIGNAME,
+        **kwargs: Any,
+    ) -> Any:
+        """Have tasks not run, if they have not begun.
+
+        Args:
+            task_id: The id, or a list of ids.
+            destination: Names of the workers; all by default.
+            terminate: Also kill the processes that run them. What a task has done by then
+                is done.
+            signal: How to kill them.
+            **kwargs: As of `broadcast`.
+        """
+        return self.broadcast(
+            "revoke",
+            destination=destination,
+            arguments={"task_id": task_id, "terminate": terminate, "signal": signal},
+            **kwargs,
+        )
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        destination: Any = None,
+        terminate: bool = False,
+        signal: str = TERM_SIGNAME,
+        **kwargs: Any,
+    ) -> Any:
+        """`revoke` tasks by what they were stamped with.
+
+        Args:
+            headers: Stamps by name; of a list of them each will do.
+            destination: Names of the workers; all by default.
+            terminate: Also kill the processes that run them.
+            signal: How to kill them.
+            **kwargs: As of `broadcast`.
+        """
+        return self.broadcast(
+            "revoke_by_stamped_headers",
+            destination=destination,
+            arguments={"headers": headers, "terminate": terminate, "signal": signal},
+            **kwargs,
+        )
+
+    def terminate(
+        self,
+        task_id: Any,
+        destination: Any = None,
+        signal: str = TERM_SIGNAME,
+        **kwargs: Any,
+    ) -> Any:
+        """`revoke` with ``terminate=True``."""
+        return self.revoke(
+            task_id, destination=destination, terminate=True, signal=signal, **kwargs
+        )
+
+    def rate_limit(
+        self, task_name: str, rate_limit: Any, destination: Any = None, **kwargs: Any
+    ) -> Any:
+        """Have a task begin less often, until the workers stop.
+
+        Args:
+            task_name: Name of the task.
+            rate_limit: How often: a number for each second, or ``"100/m"``; None or 0 for
+                no limit.
+            destination: Names of the workers; all by default.
+            **kwargs: As of `broadcast`.
+        """
+        return self.broadcast(
+            "rate_limit",
+            destination=destination,
+            arguments={"task_name": task_name, "rate_limit": rate_limit},
+            **kwargs,
+        )
+
+    def time_limit(
+        self,
+        task_name: str,
+        soft: float | None = None,
+        hard: float | None = None,
+        destination: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Give a task other time limits, in seconds, until the workers stop."""
+        return self.broadcast(
+            "time_limit",
+            arguments={"task_name": task_name, "hard": hard, "soft": soft},
+            destination=destination,
+            **kwargs,
+        )
+
+    def enable_events(self, destination: Any = None, **kwargs: Any) -> Any:
+        """Have workers send events of what they do."""
+        return self.broadcast(
+            "enable_events", arguments={}, destination=destination, **kwargs
+        )
+
+    def disable_events(self, destination: Any = None, **kwargs: Any) -> Any:
+        """Have them send none any more."""
+        return self.broadcast(
+            "disable_events", arguments={}, destination=destination, **kwargs
+        )
+
+    # ── queues ──────────────────────────────────────────────────────────────────────────
 
     def add_consumer(
         self,
@@ -291,21 +279,54 @@ class Control:
             "cancel_consumer", destination=destination, arguments={"queue": queue}, **kwargs
         )
 
-    def time_limit(
-        self,
-        task_name: str,
-        soft: float | None = None,
-        hard: float | None = None,
-        destination: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Give a task other time limits, in seconds, until the workers stop."""
+    # ── pools ───────────────────────────────────────────────────────────────────────────
+
+    def pool_grow(self, n: int = 1, destination: Any = None, **kwargs: Any) -> Any:
+        """Have workers run more tasks at a time, by ``n``."""
         return self.broadcast(
-            "time_limit",
-            arguments={"task_name": task_name, "hard": hard, "soft": soft},
+            "pool_grow", arguments={"n": n}, destination=destination, **kwargs
+        )
+
+    def pool_shrink(self, n: int = 1, destination: Any = None, **kwargs: Any) -> Any:
+        """Have workers run fewer tasks at a time, by ``n``."""
+        return self.broadcast(
+            "pool_shrink", arguments={"n": n}, destination=destination, **kwargs
+        )
+
+    def autoscale(self, max: int, min: int, destination: Any = None, **kwargs: Any) -> Any:
+        """Change between how many and how few tasks at a time workers scale."""
+        return self.broadcast(
+            "autoscale",
+            arguments={"max": max, "min": min},
             destination=destination,
             **kwargs,
         )
+
+    def pool_restart(
+        self,
+        modules: Sequence[str] | None = None,
+        reload: bool = False,
+        reloader: Any = None,
+        destination: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Have workers replace the processes that run tasks.
+
+        Args:
+            modules: Modules to import before.
+            reload: Import them again if they have been.
+            reloader: Does that.
+            destination: Names of the workers; all by default.
+            **kwargs: As of `broadcast`.
+        """
+        return self.broadcast(
+            "pool_restart",
+            arguments={"modules": modules, "reload": reload, "reloader": reloader},
+            destination=destination,
+            **kwargs,
+        )
+
+    # ── all of them ─────────────────────────────────────────────────────────────────────
 
     def broadcast(
         self,
@@ -363,20 +384,3 @@ def known_queues(app: Celery) -> list[str]:
         # kombu's queues cost 26 MB and 170 ms to say this one word.
         return [app.conf.task_default_queue]
     return list(app.amqp.queues.consume_from)
-
-
-_KNOWN = ("ping", "shutdown", "add_consumer", "cancel_consumer", "time_limit")
-_NOT_YET = {
-    "autoscale",
-    "disable_events",
-    "election",
-    "enable_events",
-    "heartbeat",
-    "pool_grow",
-    "pool_restart",
-    "pool_shrink",
-    "rate_limit",
-    "revoke",
-    "revoke_by_stamped_headers",
-    "terminate",
-}

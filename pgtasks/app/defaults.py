@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pgtasks.utils.serialization import strtobool
-
 __all__ = ["DEFAULTS", "NAMESPACES", "SETTING_KEYS", "Option", "find", "flatten"]
 
 DEFAULT_POOL = "prefork"
@@ -25,6 +23,13 @@ DEFAULT_SECURITY_DIGEST = "sha256"
 
 #: Arguments of one job: what a row can carry without becoming everybody's problem.
 MEGABYTE = 1024 * 1024
+
+
+def strtobool(term: Any, table: Mapping[str, bool] | None = None) -> Any:
+    """See `pgtasks.utils.serialization.strtobool`, which is not loaded for nothing."""
+    from pgtasks.utils import serialization
+
+    return serialization.strtobool(term, table)
 
 
 class Option:
@@ -64,6 +69,11 @@ class Option:
         self.doc = doc
         self.old = old
         self.ours = ours
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is understood and never changes anything."""
+        return self.doc.startswith("Accepted")
 
     def to_python(self, value: Any) -> Any:
         """Read a value given as text."""
@@ -292,6 +302,9 @@ NAMESPACES: dict[str, Any] = {
         ),
         "serializer": Option("json", "string", "Serializer of results."),
         "backend_transport_options": _store({}, "dict"),
+        "backend_thread_safe": Option(
+            False, "bool", "Threads share one result backend, whatever its class says."
+        ),
         "chord_retry_interval": Option(
             1.0, "float", "Accepted: a chord's body follows its last part, unasked."
         ),

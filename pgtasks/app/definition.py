@@ -50,10 +50,11 @@ def task_from_function(
     """
     options.pop("lazy", None)  # of a task that was made in a spawned child
     name = name or app.gen_task_name(fun.__name__, fun.__module__)
+    # Binding reads settings, and reading the first of them calls functions of the program,
+    # which may use this very task: let them have been called before it is looked for.
+    app.conf.get("timezone")
     if name in app._tasks:
-        existing = app._tasks[name]
-        _warn_if_another_function(app, existing, fun)
-        return existing
+        return _taken(app, app._tasks[name], fun)
     decorated, dump_arguments = fun, None
     if pydantic:
         from pgtasks.app.pydantic import ModelTask
@@ -82,10 +83,14 @@ def task_from_function(
     # Not to be had through type(): there it would have to suit the class.
     if hasattr(fun, "__qualname__"):
         task.__qualname__ = fun.__qualname__
-    app._tasks[task.name] = task
     task.bind(app)
     add_autoretry_behaviour(task, **options)
-    return task
+    # Last: what stands in the registry may be called by any thread, at once.
+    with app._naming:
+        if task.name not in app._tasks:
+            app._tasks[task.name] = task
+            return task
+    return _taken(app, app._tasks[task.name], decorated)
 
 
 def _annotations(fun: Callable[..., Any]) -> Any:
@@ -117,17 +122,18 @@ def register_task(app: Celery, task: Any, **options: Any) -> Any:
             getattr(task, "_decorated_fun", None) or type(task),
             "The new one replaced the other: calls under this name now reach it.",
         )
-    add_autoretry_behaviour(task, **options)
-    app.tasks[task.name] = task
     task._app = app
     task.bind(app)
+    add_autoretry_behaviour(task, **options)
+    app.tasks[task.name] = task
     return task
 
 
 # ── names that are taken ────────────────────────────────────────────────────────────────
 
 
-def _warn_if_another_function(app: Celery, task: Any, fun: Callable[..., Any]) -> None:
+def _taken(app: Celery, task: Any, fun: Callable[..., Any]) -> Any:
+    """Answer the task that has the name already, and warn if it is another function."""
     # A module that is imported twice brings the same function again, so it is the object
     # that tells, not its name.
     known, new = getattr(task, "_decorated_fun", None), _original(fun)
@@ -139,6 +145,7 @@ def _warn_if_another_function(app: Celery, task: Any, fun: Callable[..., Any]) -
             new,
             "The new one was not registered: calls under this name reach the other.",
         )
+    return task
 
 
 def _original(fun: Any) -> Any:

@@ -15,7 +15,7 @@ __all__ = ["DOORS", "open_door"]
 DOORS = {
     "Worker": "pgtasks.worker.worker:Worker",
     "WorkController": "pgtasks.worker.worker:Worker",
-    "Beat": "pgtasks.beat:Beat",
+    "Beat": "pgtasks.beat.program:Beat",
     "cli": "pgtasks.cli.main:main",
     "django": "pgtasks.fixups.django:fixup",
     "embedded": "pgtasks.dev.postgres:shared_server",

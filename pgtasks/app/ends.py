@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgtasks import signals
+from pgtasks import serialization, signals
 from pgtasks.app.context import Context
-from pgtasks.app.outcome import Ending, error_of, storable
+from pgtasks.app.errors import error_of, storable
+from pgtasks.app.outcome import Ending
 from pgtasks.app.traceinfo import (
     FAILURE,
     IGNORED,
@@ -18,6 +19,7 @@ from pgtasks.app.traceinfo import (
     printable,
 )
 from pgtasks.exceptions import (
+    ChordError,
     MaxRetriesExceededError,
     NotRegistered,
     Reject,
@@ -27,7 +29,7 @@ from pgtasks.job import Job
 from pgtasks.utils.einfo import ExceptionInfo
 from pgtasks.utils.text import safe_repr
 
-__all__ = ["expire", "give_up", "lose", "may_run_again", "refuse", "settle"]
+__all__ = ["expire", "fail_body", "give_up", "lose", "may_run_again", "refuse", "settle"]
 
 
 def settle(
@@ -90,6 +92,32 @@ def expire(
     )
 
 
+def fail_body(
+    task: Any,
+    request: dict[str, Any],
+    args: Any,
+    kwargs: Any,
+    exc: ChordError,
+    ending: Ending,
+) -> None:
+    """Fail the body of a chord of whose members one has failed: it does not run."""
+    context = Context(request, args=args, kwargs=kwargs, called_directly=False)
+    logger.error(
+        "Task %s[%s] does not run, for a task before it failed: %s",
+        task.name,
+        printable(context.id),
+        storable(safe_repr(exc), LONGEST_REPR),
+    )
+    ending.mark_as_failure(
+        context.id,
+        exc,
+        ExceptionInfo((type(exc), exc, exc.__traceback__)).traceback,
+        request=context,
+        store_result=not get_actual_ignore_result(task, context)
+        or bool(task.store_errors_even_if_ignored),
+    )
+
+
 def give_up(task: Any, request: dict[str, Any], args: Any, kwargs: Any, job: Job) -> None:
     """Fail a job that has used up its attempts without an end: in crashes, or by hand."""
     context = Context(request, args=args, kwargs=kwargs, called_directly=False)
@@ -109,6 +137,7 @@ def refuse(app: Any, task: Any, job: Job, exc: Exception, ending: Ending) -> Non
         job.task_id,
         exc,
         ExceptionInfo((type(exc), exc, exc.__traceback__)).traceback,
+        request=_what_it_leads_to(job),
         store_result=not job.ignore_result or (known and task.store_errors_even_if_ignored),
     )
     if isinstance(exc, NotRegistered):
@@ -129,6 +158,24 @@ def refuse(app: Any, task: Any, job: Job, exc: Exception, ending: Ending) -> Non
         storable(safe_repr(exc), LONGEST_REPR),
     )
     signals.task_rejected.send(sender=app, message=job, exc=exc)
+
+
+def _what_it_leads_to(job: Job) -> Context | None:
+    """The request of a job that cannot be read, as far as others hang on its end."""
+    if job.embed is None:
+        return None
+    try:
+        embed = serialization.loads(job.embed)
+        return Context(
+            id=job.task_id,
+            task=job.task,
+            root_id=job.root_id,
+            parent_id=job.parent_id,
+            group=job.group_id,
+            **{key: embed.get(key) for key in ("callbacks", "errbacks", "chain", "chord")},
+        )
+    except Exception:
+        return None  # This may be the very part that cannot be read.
 
 
 def may_run_again(app: Any, task: Any, job: Job) -> bool:

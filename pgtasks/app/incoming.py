@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgtasks import serialization
-from pgtasks.app import options
+from pgtasks.app import values
 from pgtasks.app.connection import runs_high_priority_first
 from pgtasks.app.priority import shown
 from pgtasks.exceptions import PayloadTooLarge
@@ -43,7 +43,7 @@ class Reader:
         self._read_settings()
 
     def _read_settings(self) -> None:
-        self.accept = options.accepted(self.conf.accept_content)
+        self.accept = values.accepted(self.conf.accept_content)
         self.high_first = runs_high_priority_first(self.app)
         self.most = self.conf.task_body_max_size
 

@@ -38,6 +38,8 @@ class Mailbox:
         serializer: Accepted.
         queue_ttl: Seconds that a command waits for workers that do not listen now.
         queue_expires: Seconds that replies are waited for when no time is given.
+        queue_exclusive: Accepted: there are no queues.
+        queue_durable: Accepted.
     """
 
     def __init__(
@@ -49,12 +51,16 @@ class Mailbox:
         serializer: Any = None,
         queue_ttl: float | None = None,
         queue_expires: float | None = None,
+        queue_exclusive: bool = False,
+        queue_durable: bool = False,
     ) -> None:
         self.namespace = namespace
         self.accept = accept
         self.serializer = serializer
         self.queue_ttl = queue_ttl
         self.queue_expires = queue_expires
+        self.queue_exclusive = queue_exclusive
+        self.queue_durable = queue_durable
         self._app = app
 
     def __call__(self, connection: Any = None) -> Mailbox:

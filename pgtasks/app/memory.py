@@ -1,7 +1,7 @@
 """``broker_url = "memory://"``: jobs in a heap of this process, for tests.
 
 No thread, no database. The queue has what a worker needs: it hands out jobs and takes back
-outcomes, as the tables do.
+outcomes, as the tables do; the body of a chord is suspended until its header has ended.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from pgtasks import states
+from pgtasks import signals, states
+from pgtasks.app.memory_chords import ChordBook, as_ended
 from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.storage.jobs import Inserted
+from pgtasks.storage.results import Member
 
 __all__ = ["MemoryQueue", "queue_of"]
 
@@ -60,6 +62,7 @@ class MemoryQueue:
         # Heaps of what waits; what has left since is skipped when it is popped.
         self._ready: dict[str, list[tuple[int, float, int]]] = {}
         self._due: list[tuple[float, int]] = []
+        self._chords = ChordBook()
         self._changed = threading.Condition(threading.RLock())
 
     def put(self, jobs: Sequence[NewJob]) -> list[Inserted]:
@@ -82,10 +85,13 @@ class MemoryQueue:
             _moment(job.expires_in, job.expires, now),
             job.retries,
         )
-        if row.scheduled_at > now:
+        if job.awaits is not None:
+            row.state = states.SUSPENDED
+        elif row.scheduled_at > now:
             row.state = states.SCHEDULED
         self._rows[row.id] = row
         self._by_task_id[job.task_id] = row.id
+        self._chords.sent(row.id, job)
         self._wait(row)
         return Inserted(row.id, job.task_id, False)
 
@@ -93,13 +99,30 @@ class MemoryQueue:
         if row.state == states.AVAILABLE:
             place = (row.new.priority, row.scheduled_at, row.id)
             heapq.heappush(self._ready.setdefault(row.new.queue, []), place)
-        else:
+        elif row.state != states.SUSPENDED:
             heapq.heappush(self._due, (row.scheduled_at, row.id))
+
+    def _release(self, chord: str | None, parent_id: str) -> None:
+        """Have the body of a chord run, if the last member has ended."""
+        now = time.time()
+        for id in self._chords.released(chord):
+            row = self._rows[id]
+            new = row.new
+            new.parent_id = parent_id
+            # Its delays begin now.
+            row.scheduled_at = max(_moment(new.delay, new.eta, now) or now, now)
+            row.expires_at = _moment(new.expires_in, new.expires, now)
+            row.state = states.SCHEDULED if row.scheduled_at > now else states.AVAILABLE
+            self._wait(row)
 
     # ── for a worker ────────────────────────────────────────────────────────────────────
 
     def get(
-        self, queues: Iterable[str], demand: int = 1, timeout: float | None = 0
+        self,
+        queues: Iterable[str],
+        demand: int = 1,
+        timeout: float | None = 0,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> list[Job]:
         """Claim up to ``demand`` jobs of ``queues``, most urgent first.
 
@@ -107,11 +130,14 @@ class MemoryQueue:
             queues: Names of the queues.
             demand: How many at most.
             timeout: Seconds to wait for the first; None waits until there is one.
+            stopped: Ends the waiting; asked again after `wake`.
         """
         queues = list(queues)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while True:
+                if stopped():
+                    return []
                 self._stage()
                 claimed = [
                     job for job in (self._claim(queues) for _ in range(demand)) if job
@@ -182,14 +208,21 @@ class MemoryQueue:
             parent_id=new.parent_id,
             group_id=new.group_id,
             group_index=new.group_index,
+            chord=new.chord,
+            awaits=new.awaits,
             origin=new.origin,
             headers=new.headers,
             embed=new.embed,
             claim_token=row.claim_token,
         )
 
-    def settle(self, outcomes: Iterable[Outcome]) -> set[int]:
-        """Write what became of jobs; the answer holds those that were ours to settle."""
+    def settle(self, outcomes: Iterable[Outcome], worker: str | None = None) -> set[int]:
+        """Write what became of jobs; the answer holds those that were ours to settle.
+
+        Args:
+            outcomes: What became of them.
+            worker: Name of the worker that ran them.
+        """
         settled = set()
         for outcome in outcomes:
             with self._changed:
@@ -197,17 +230,32 @@ class MemoryQueue:
                 if row is None or row.claim_token != outcome.claim_token:
                     continue
                 settled.add(outcome.id)
-                job = row.new
-                if outcome.state in states.FINISHED_JOB_STATES:
-                    del self._rows[row.id], self._by_task_id[job.task_id]
-                else:
-                    self._continue(row, outcome)
-                # Before the waiters are told: who sees the end sees what follows too.
-                for new in outcome.follow_ups:
-                    self._insert(new)
-                self._app.backend.store_outcome(job, outcome)
+                self._settle(row, outcome, worker)
                 self._changed.notify_all()
         return settled
+
+    def _settle(self, row: _Row, outcome: Outcome, worker: str | None) -> None:
+        job = row.new
+        over = outcome.state in states.FINISHED_JOB_STATES
+        if over:
+            self._delete(row)
+        else:
+            self._continue(row, outcome)
+        # Before the waiters are told: who sees the end sees what follows too.
+        for new in outcome.follow_ups:
+            self._insert(new)
+        if over:
+            self._chords.ended(row.id, job, outcome)
+            for stillborn in outcome.stillborn:
+                unborn, end = as_ended(stillborn)
+                self._app.backend.store_outcome(unborn, end)
+                self._release(unborn.group_id, job.task_id)
+            self._release(job.chord, job.task_id)
+        if not outcome.replaced:
+            self._app.backend.store_outcome(job, outcome, worker)
+
+    def _delete(self, row: _Row) -> None:
+        del self._rows[row.id], self._by_task_id[row.new.task_id]
 
     def _continue(self, row: _Row, outcome: Outcome) -> None:
         new = row.new
@@ -224,6 +272,36 @@ class MemoryQueue:
         row.scheduled_at = _moment(outcome.delay, outcome.eta, now) or row.scheduled_at
         new.retries = row.retries
         self._wait(row)
+
+    def members(self, group_id: str) -> list[Member]:
+        """The members of a chord that have ended, in the order of its header."""
+        with self._changed:
+            return self._chords.members(group_id)
+
+    def cancel(self, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
+        """End jobs that have not begun as REVOKED.
+
+        Args:
+            task_ids: Their ids.
+            reason: What `TaskRevokedError` says.
+
+        Returns:
+            The ids of those that were revoked: not of those that run or are over.
+        """
+        with self._changed:
+            rows = [
+                self._rows[self._by_task_id[task_id]]
+                for task_id in dict.fromkeys(map(str, task_ids))
+                if task_id in self._by_task_id
+            ]
+            jobs = [self._start(row) for row in rows if row.state != states.EXECUTING]
+            self.settle([_revoked(self._app, job, reason) for job in jobs])
+        return [job.task_id for job in jobs]
+
+    def wake(self) -> None:
+        """Have those who wait for jobs ask whether they are to stop."""
+        with self._changed:
+            self._changed.notify_all()
 
     # ── for people and tests ────────────────────────────────────────────────────────────
 
@@ -247,11 +325,36 @@ class MemoryQueue:
                 and (wanted is None or row.new.queue in wanted)
             ]
             for row in gone:
-                del self._rows[row.id], self._by_task_id[row.new.task_id]
+                self._delete(row)
+                self._chords.purged(row.id, row.new)
+            for row in gone:
+                self._release(row.new.chord, row.new.task_id)
+            self._changed.notify_all()
             return len(gone)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def _revoked(app: Any, job: Job, reason: str) -> Outcome:
+    from pgtasks.app import incoming
+    from pgtasks.app.context import Context
+    from pgtasks.app.outcome import Ending
+
+    task = app._tasks.get(job.task)
+    ending = Ending(app, job, app.backend if task is None else task.backend)
+    ending.begin()
+    try:
+        request = Context(incoming.reader(app).request(job, None), called_directly=False)
+        ending.mark_as_revoked(
+            job.task_id, reason, request=request, store_result=not job.ignore_result
+        )
+        signals.task_revoked.send(
+            sender=task, request=request, terminated=False, signum=None, expired=False
+        )
+    finally:
+        ending.end()
+    return ending.finish(None)
 
 
 def _moment(seconds: float | None, date: str | None, now: float) -> float | None:

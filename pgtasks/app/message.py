@@ -18,7 +18,7 @@ from pgtasks.utils.time import add_seconds_to_datetime, maybe_make_aware
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
 
-__all__ = ["TaskMessage", "as_task_v2"]
+__all__ = ["TaskMessage", "as_task_v2", "options_of"]
 
 #: Seconds below which Celery takes a countdown for a mistake.
 _EARLIEST = -(2**31)
@@ -138,3 +138,33 @@ def as_task_v2(
         (args, kwargs, embed),
         event if create_sent_event else None,
     )
+
+
+def options_of(message: TaskMessage) -> tuple[Any, Any, dict[str, Any]]:
+    """The call that a message stands for: its arguments, and options of ``send_task``."""
+    headers, properties, (args, kwargs, embed), _ = message
+    limits = headers.get("timelimit") or (None, None)
+    given = {
+        "task_id": headers["id"],
+        "eta": headers.get("eta"),
+        "expires": headers.get("expires"),
+        "group_id": headers.get("group"),
+        "group_index": headers.get("group_index"),
+        "retries": headers.get("retries"),
+        "time_limit": limits[0],
+        "soft_time_limit": limits[1],
+        "root_id": headers.get("root_id"),
+        "parent_id": headers.get("parent_id"),
+        "shadow": headers.get("shadow"),
+        "ignore_result": headers.get("ignore_result"),
+        "argsrepr": headers.get("argsrepr"),
+        "kwargsrepr": headers.get("kwargsrepr"),
+        "reply_to": properties.get("reply_to"),
+        "link": embed.get("callbacks"),
+        "link_error": embed.get("errbacks"),
+        "chain": embed.get("chain"),
+        "chord": embed.get("chord"),
+        "stamped_headers": headers.get("stamped_headers"),
+        **(headers.get("stamps") or {}),
+    }
+    return args, kwargs, {key: value for key, value in given.items() if value is not None}

@@ -14,18 +14,16 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import states
+from pgtasks.app.errors import dump_exception, error_of, storable
+from pgtasks.backends.propagation import rest_of
 from pgtasks.exceptions import PayloadTooLarge, TaskRevokedError
-from pgtasks.job import Error, Job, NewJob, Outcome
+from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.result import traced_by_worker
-from pgtasks.utils.text import safe_repr
 
 if TYPE_CHECKING:
     from pgtasks.app.context import Context
 
 __all__ = ["Ending", "current", "error_of", "note_progress", "storable", "store_for"]
-
-#: Longest error text in a row, in characters (R11).
-LONGEST_TEXT = 65536
 
 _ending: ContextVar[Ending | None] = ContextVar("pgtasks.ending", default=None)
 
@@ -68,8 +66,8 @@ class Ending:
     """
 
     __slots__ = (
-        "_app", "_backend", "_tokens", "again", "gathering", "job", "outcome", "progress",
-        "task_id",
+        "_app", "_backend", "_collected", "_tokens", "again", "job", "outcome", "progress",
+        "replacement", "task_id",
     )  # fmt: skip
 
     def __init__(self, app: Any, job: Job, backend: Any) -> None:
@@ -80,8 +78,10 @@ class Ending:
         self.outcome = Outcome(job.id, job.claim_token, "")
         #: The job asked to run again, with ``retry()``.
         self.again = False
-        #: Jobs sent now exist only if the outcome is accepted.
-        self.gathering = False
+        #: Where jobs sent now are collected that exist only if the outcome is accepted.
+        self._collected: list[NewJob] | None = None
+        #: The jobs that take the place of this one, whatever its body does afterwards.
+        self.replacement: list[NewJob] | None = None
         self.progress: tuple[str | None, Any] | None = None
 
     def begin(self) -> None:
@@ -104,11 +104,14 @@ class Ending:
 
         It is if the end of the job sends it, or if it is the job itself, to run again.
         """
+        if self._collected is not None and self._collected is self.replacement:
+            self.replacement.append(new)
+            return True
         if new.task_id == self.task_id and new.task == self.job.task:
             self._run_again(new)
             return True
-        if self.gathering:
-            self.outcome.follow_ups.append(new)
+        if self._collected is not None:
+            self._collected.append(new)
             return True
         return False
 
@@ -128,6 +131,9 @@ class Ending:
             outcome.headers = _merged(job.headers, new.headers)
         if new.embed is not None and new.embed != job.embed:
             outcome.embed = new.embed
+        elif job.awaits is not None:
+            # Its new arguments have the results of the header among them.
+            outcome.embed = new.embed or "{}"
         if new.queue != job.queue:
             outcome.queue = new.queue
         if new.priority != job.priority:
@@ -139,14 +145,39 @@ class Ending:
         self.outcome.retried = True
         self.outcome.delay = seconds
 
+    @property
+    def gathering(self) -> bool:
+        """Whether jobs sent now exist only if the outcome is accepted."""
+        return self._collected is not None
+
     @contextmanager
     def gather(self) -> Iterator[None]:
-        """Make what the body sends a part of the outcome."""
-        self.gathering, before = True, self.gathering
+        """Make what is sent meanwhile a part of the outcome."""
+        with self._collecting(self.outcome.follow_ups):
+            yield
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """Have what is sent meanwhile take the place of the job, with its id or without.
+
+        Whatever its body does afterwards: the promise has been given.
+        """
+        replacement: list[NewJob] = []
+        self.replacement = replacement
+        with self._collecting(replacement):
+            yield
+
+    @contextmanager
+    def _collecting(self, jobs: list[NewJob]) -> Iterator[None]:
+        self._collected, before = jobs, self._collected
         try:
             yield
+        except BaseException:
+            if jobs is self.replacement:
+                self.replacement = None
+            raise
         finally:
-            self.gathering = before
+            self._collected = before
 
     # ── what a backend is told, by Celery's names ───────────────────────────────────────
 
@@ -160,7 +191,8 @@ class Ending:
     ) -> None:
         """The task returned ``result``; EncodeError if that cannot be stored."""
         outcome = self.outcome
-        if store_result:
+        # The body of its chord is waiting for it, whatever the task says.
+        if store_result or self.job.chord is not None:
             self._store(result, state)
         children = request._children if request is not None else None
         if children:
@@ -184,12 +216,38 @@ class Ending:
         # A success that could not be stored leads to nothing.
         outcome.follow_ups.clear()
         outcome.result = outcome.result_body = outcome.result_content_type = None
-        if store_result:
+        if store_result or self.job.chord is not None:
             self._store_exception(exc, state)
             outcome.traceback = outcome.error.traceback
+        self._fail_the_rest(request, exc, traceback)
         if call_errbacks and request is not None and request.errbacks and not self.again:
             with self.gather():
                 self._backend._call_task_errbacks(request, exc, traceback)
+
+    def _fail_the_rest(
+        self, request: Context | None, exc: BaseException, traceback: str | None
+    ) -> None:
+        """Let nobody wait for what would have come next."""
+        if request is None or not (request.chain or request.callbacks):
+            return
+        result, body, content_type = dump_exception(self._backend, exc, states.FAILURE)
+        for each in rest_of(request):
+            row = {
+                "task": each.task,
+                "task_id": each.task_id,
+                "group_id": each.group_id,
+                "group_index": each.group_index,
+                "chord": each.group_id if each.chord else None,
+                "root_id": self.job.root_id or self.task_id,
+                "parent_id": self.task_id,
+                "result": result,
+                "result_body": None if body is None else "\\x" + body.hex(),
+                "result_content_type": content_type,
+                "traceback": storable(traceback) if traceback else None,
+            }
+            self.outcome.stillborn.append(
+                {key: value for key, value in row.items() if value is not None}
+            )
 
     def mark_as_retry(
         self,
@@ -205,7 +263,10 @@ class Ending:
         outcome.state = states.RETRYABLE
         if exc is not None:
             outcome.error = error_of(exc, traceback)
-            if store_result:
+        if store_result:
+            if exc is None:
+                self._store(None, state)
+            else:
                 self._store_exception(exc, state)
 
     def mark_as_revoked(
@@ -221,8 +282,9 @@ class Ending:
         outcome.state = states.CANCELLED
         error = TaskRevokedError(reason)
         outcome.error = error_of(error, None)
-        if store_result:
+        if store_result or self.job.chord is not None:
             self._store_exception(error, state)
+        self._fail_the_rest(request, error, None)
 
     def mark_as_snoozed(self, seconds: float) -> None:
         """The task wants to run again later, at no cost."""
@@ -268,6 +330,12 @@ class Ending:
             outcome.state = states.RETRYABLE
             outcome.status = None
             outcome.follow_ups.clear()
+            outcome.stillborn.clear()
+        if self.replacement:
+            outcome.replaced = True
+            outcome.state = states.COMPLETED
+            outcome.follow_ups = self.replacement
+            outcome.stillborn.clear()
         return outcome
 
     def _store(self, value: Any, state: str | None) -> None:
@@ -285,27 +353,10 @@ class Ending:
         outcome.result_content_type = content_type
 
     def _store_exception(self, exc: BaseException, state: str) -> None:
-        backend = self._backend
-        try:
-            prepared = backend.encode_result(exc, state)
-            text, body, content_type = backend.dump(prepared)
-            if len(body if body is not None else text) > LONGEST_TEXT:
-                raise PayloadTooLarge("The exception's arguments are too long.")
-        except Exception:
-            # Whatever its arguments are, that it failed must be known.
-            short = storable(_message(exc), LONGEST_TEXT // 8)
-            kind = type(exc)
-            prepared = {
-                "exc_type": kind.__qualname__,
-                "exc_message": [short],
-                "exc_module": kind.__module__,
-            }
-            if backend.serializer == "pickle":
-                prepared = Exception(f"{kind.__qualname__}: {short}")
-            text, body, content_type = backend.dump(prepared)
         outcome = self.outcome
-        outcome.result, outcome.result_body = text, body
-        outcome.result_content_type = content_type
+        outcome.result, outcome.result_body, outcome.result_content_type = dump_exception(
+            self._backend, exc, state
+        )
 
 
 _JOB_STATE_OF: dict[str | None, str] = {
@@ -316,35 +367,3 @@ _JOB_STATE_OF: dict[str | None, str] = {
 
 def _merged(old: str | None, new: str) -> str:
     return json.dumps({**json.loads(old), **json.loads(new)}) if old else new
-
-
-def error_of(exc: BaseException, traceback: str | None) -> Error:
-    """An exception as it is kept in the history of its job."""
-    kind = type(exc)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__", "pgtasks.exceptions"):
-        name = f"{kind.__module__}.{name}"
-    return Error(storable(name, 1024), storable(_message(exc)), storable(traceback or ""))
-
-
-def _message(exc: BaseException) -> str:
-    try:
-        return str(exc)
-    except Exception:
-        return safe_repr(exc)
-
-
-def storable(text: str, longest: int = LONGEST_TEXT) -> str:
-    """``text`` as PostgreSQL can store it: no NUL, no lone surrogate, not endless (R11)."""
-    if len(text) > longest:
-        # The beginning says what it is, the end of a traceback what happened.
-        half = longest // 2 - 40
-        left_out = len(text) - 2 * half
-        text = f"{text[:half]}\n… {left_out:,} characters left out …\n{text[-half:]}"
-    if "\x00" in text:
-        text = text.replace("\x00", "\\x00")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return text

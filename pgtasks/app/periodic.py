@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
-
-from pgtasks.utils.abstract import CallableSignature
-from pgtasks.utils.log import get_logger
-
-if TYPE_CHECKING:
-    from pgtasks.app.base import Celery
+from typing import Any
 
 __all__ = ["add", "entry_of"]
 
-logger = get_logger("celery.app.periodic")
+logger = logging.getLogger("celery.app.periodic")
 
 
 def entry_of(
-    app: Celery,
+    app: Any,
     schedule: Any,
     sig: Any,
     args: Any,
@@ -26,6 +21,8 @@ def entry_of(
     options: dict[str, Any],
 ) -> tuple[str, dict[str, Any]]:
     """Answer an entry and its name, by default what the call looks like."""
+    from pgtasks.utils.abstract import CallableSignature
+
     if isinstance(sig, CallableSignature):
         sig = sig.clone(args, kwargs or {})
     else:

@@ -1,26 +1,24 @@
-"""Sends tasks: the task's defaults, its route and the call's options become a row."""
+"""Sends tasks: rows go into the table, results come back to the caller."""
 
 from __future__ import annotations
 
-import logging
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from pgtasks import serialization, signals
-from pgtasks.app import options, outcome
-from pgtasks.app.connection import keeps_jobs_in_memory, runs_high_priority_first
-from pgtasks.app.priority import stored as stored_priority
-from pgtasks.exceptions import AlwaysEagerIgnored, PayloadTooLarge
+from pgtasks.app import batch as batches
+from pgtasks.app import divert, outcome
+from pgtasks.app.compose import Composer, Request
 from pgtasks.job import NewJob
-from pgtasks.utils.ids import time_ordered_uuid
-from pgtasks.utils.nodenames import anon_nodename
 
 __all__ = [
     "Sender",
+    "abatch",
     "arguments_of",
     "asend_task",
+    "batch",
     "round_trip",
     "send_many",
     "send_task",
@@ -28,61 +26,9 @@ __all__ = [
     "sender",
 ]
 
-logger = logging.getLogger("celery.app.publish")
-
 #: Jobs in one statement of a bulk insert: far beyond where larger ones still gain, and
 #: small enough to leave others their turn.
 CHUNK = 2000
-
-_SPECIAL = (
-    "router", "route_name", "result_cls", "task_type", "producer", "publisher",
-    "connection", "event_dispatcher", "add_to_parent", "retry", "retry_policy", "timeout",
-    "confirm_timeout",
-)  # fmt: skip
-
-
-class _Request(NamedTuple):
-    """One task to send, in two parts: the job, and what is done about it."""
-
-    job: NewJob
-    result_cls: Any
-    ignored: bool | None
-    parent: Any
-    add_to_parent: bool
-    connection: Any
-    patience: tuple[float, ...]
-    #: Arguments of ``after_task_publish``, if anybody hears them.
-    told: dict[str, Any] | None
-
-
-class _Mould(NamedTuple):
-    """A call that the next ones differ from in their arguments only."""
-
-    name: str
-    given: dict[str, Any]
-    request: _Request
-    serializer: str
-    compression: str | None
-    fixed: int
-    room: int
-    rest: tuple[Any, ...]
-
-    def cast(self, payload: serialization.Payload) -> _Request:
-        """The same call with other arguments."""
-        first = self.request.job
-        job = NewJob(
-            self.name,
-            time_ordered_uuid(),
-            first.queue,
-            first.priority,
-            payload.args,
-            payload.kwargs,
-            payload.body,
-            payload.content_type,
-            payload.content_encoding,
-            *self.rest,
-        )
-        return self.request._replace(job=job)
 
 
 def send_task(
@@ -98,9 +44,24 @@ def send_task(
         **given: Options of `Task.apply_async`.
     """
     own = sender(app)
+    together = batches.current(app)
+    diverted = divert.replacement(app)
+    if diverted is not None:
+        request = own.compose(name, args, kwargs, given)
+        if batches.awaited() is None:
+            # The body of a chord is no message until its header has ended.
+            divert.hand_over(own, diverted, request.job, args, kwargs, given)
+        return _result_of(app, request, None)
+    if together is not None:
+        request, together.mould = own.compose_like(
+            together.mould, name, args, kwargs, given
+        )
+        result = _result_of(app, request, None)
+        together.requests.append(request)
+        together.results.append(result)
+        return result
     request = own.compose(name, args, kwargs, given)
-    inserted = own.insert(request)
-    return _result_of(app, request, inserted)
+    return _result_of(app, request, own.insert(request))
 
 
 async def asend_task(
@@ -111,6 +72,52 @@ async def asend_task(
     request = own.compose(name, args, kwargs, given)
     inserted = await own.ainsert(request)
     return _result_of(app, request, inserted)
+
+
+@contextmanager
+def batch(app: Any) -> Iterator[None]:
+    """Send what is sent meanwhile by one statement: all of it, or nothing if this raises.
+
+    Within another batch, and where a job's end collects what it leads to, it goes along
+    with that.
+
+    Args:
+        app: The application.
+    """
+    together = _new_batch(app)
+    if together is None:
+        yield
+        return
+    with batches.collecting(together):
+        yield
+    if together.requests:
+        sender(app).send_chunk(together.requests, together.results)
+
+
+@asynccontextmanager
+async def abatch(app: Any) -> AsyncIterator[None]:
+    """`batch` for coroutines: what is sent meanwhile blocks nothing, for nothing is sent.
+
+    Args:
+        app: The application.
+    """
+    together = _new_batch(app)
+    if together is None:
+        yield
+        return
+    with batches.collecting(together):
+        yield
+    if together.requests:
+        await sender(app).asend_chunk(together.requests, together.results)
+
+
+def _new_batch(app: Any) -> batches.Batch | None:
+    """A batch, unless what is sent is collected or kept in memory anyway."""
+    ending = outcome.current()
+    collected = ending is not None and ending.gathering
+    if collected or batches.current(app) is not None or sender(app).is_in_memory():
+        return None
+    return batches.Batch(app)
 
 
 def send_many(
@@ -130,7 +137,7 @@ def send_many(
     """
     own = sender(app)
     results: list[Any] = []
-    chunk: list[_Request] = []
+    chunk: list[Request] = []
     for request in own.compose_many(calls, task_type):
         chunk.append(request)
         if len(chunk) >= CHUNK and not atomic:
@@ -198,7 +205,7 @@ def sender(app: Any) -> Sender:
     return own
 
 
-def _result_of(app: Any, request: _Request, inserted: Any) -> Any:
+def _result_of(app: Any, request: Request, inserted: Any) -> Any:
     job = request.job
     result = (request.result_cls or app.AsyncResult)(job.task_id)
     # Not by the constructor: a result class of one's own may not know it.
@@ -210,227 +217,14 @@ def _result_of(app: Any, request: _Request, inserted: Any) -> Any:
     return result
 
 
-class Sender:
-    """Makes rows of calls, by the settings of one app, which are read once per change.
+class Sender(Composer):
+    """Makes rows of calls, and inserts them.
 
     Args:
         app: The application.
     """
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
-        self.conf = app.conf
-        self._pid = 0
-        self._origin = ""
-        self._read = False
-        app.conf.bind_to(self._settings_changed)
-
-    def _settings_changed(self, changed: Any) -> None:
-        self._read = False
-
-    def _read_settings(self) -> None:
-        conf = self.conf
-        self.in_memory = keeps_jobs_in_memory(self.app)
-        self.high_first = runs_high_priority_first(self.app)
-        self.inherits_priority = conf.task_inherit_parent_priority
-        self.always_eager = conf.task_always_eager
-        self.serializer = conf.task_serializer
-        self.compression = conf.task_compression
-        self.accept = options.accepted(conf.accept_content)
-        self.body_max_size = conf.task_body_max_size
-        self.body_warn_size = conf.task_body_warn_size
-        self.naive_zone = None if conf.enable_utc else self.app.timezone
-        self.retry = conf.task_publish_retry
-        self.policy = dict(conf.task_publish_retry_policy or {})
-        self.pauses = _pauses(self.policy) if self.retry else ()
-        self._read = True
-
-    # ── from a call to a row ────────────────────────────────────────────────────────────
-
-    def compose(
-        self, name: str, args: Any, kwargs: Any, given: Mapping[str, Any]
-    ) -> _Request:
-        """Make the row of one call."""
-        if not self._read:
-            self._read_settings()
-        app = self.app
-        options.check_name(name)
-        given = {key: value for key, value in given.items() if value is not options.OMITTED}
-        task_type = given.get("task_type")
-        if self.always_eager and task_type is None:
-            import warnings
-
-            warnings.warn(
-                AlwaysEagerIgnored("task_always_eager has no effect on send_task"),
-                stacklevel=4,
-            )
-        if task_type is None:
-            task_type = app._tasks.get(name)
-            given = _with_defaults_of(task_type, given)
-        # What is None has not been said; routes may say it.
-        left = {key: value for key, value in given.items() if value is not None}
-        special = {key: left.pop(key) for key in _SPECIAL if key in left}
-        attempts = getattr(task_type, "max_attempts", None)
-        if attempts is not None:
-            left.setdefault("max_attempts", attempts)
-        router = special.get("router") or app.amqp.router
-        left = router.destination(
-            left, special.get("route_name") or name, args, kwargs, task_type
-        )
-
-        parent = app.current_worker_task
-        priority = left.pop("priority", None)
-        if parent is not None:
-            inherited = parent.request
-            left.setdefault("root_id", inherited.root_id or inherited.id)
-            left.setdefault("parent_id", inherited.id)
-            if priority is None and self.inherits_priority:
-                priority = (inherited.delivery_info or {}).get("priority")
-
-        draft = options.Draft(name, args, kwargs, left, self.naive_zone)
-        told = None
-        policy = special.get("retry_policy")
-        if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
-            policy = {**self.policy, **(policy or {})}
-            told = draft.tell(priority, self.origin, policy)
-            if draft.retry_policy != policy:
-                policy = draft.retry_policy
-        elif signals.task_sent.receivers:
-            told = draft.as_told(self.origin)
-        job = self._row(draft, priority)
-
-        retry = special.get("retry")
-        pauses = self.pauses
-        if retry is False:
-            pauses = ()
-        elif policy or (retry and not self.retry):
-            pauses = _pauses({**self.policy, **(policy or {})})
-        return _Request(
-            job,
-            special.get("result_cls"),
-            draft.ignore_result,
-            parent,
-            special.get("add_to_parent", True),
-            _lent(special.get("connection")),
-            pauses,
-            told,
-        )
-
-    def compose_many(
-        self, calls: Iterable[tuple[str, Any, Any, dict[str, Any]]], task_type: Any
-    ) -> Iterator[_Request]:
-        """Make the rows of many calls.
-
-        Those that differ from the one before in their arguments only are made of it.
-        """
-        mould: _Mould | None = None
-        for name, args, kwargs, given in calls:
-            if mould is not None and mould.name == name and mould.given == given:
-                payload = serialization.dump_arguments(
-                    args, kwargs, mould.serializer, mould.compression
-                )
-                if payload.size > mould.room:
-                    self._check_size(name, payload.size + mould.fixed)
-                yield mould.cast(payload)
-                continue
-            request = self.compose(name, args, kwargs, {"task_type": task_type, **given})
-            yield request
-            mould = self._mould(name, given, request) if self._repeats(given) else None
-
-    def _mould(self, name: str, given: dict[str, Any], request: _Request) -> _Mould:
-        job = request.job
-        fixed = len(job.headers or "") + len(job.embed or "")
-        return _Mould(
-            name,
-            given,
-            request,
-            given.get("serializer") or self.serializer,
-            given.get("compression") or self.compression,
-            fixed,
-            (self.body_warn_size or self.body_max_size or 2**62) - fixed,
-            tuple(getattr(job, field) for field in _AFTER_PAYLOAD),
-        )
-
-    def _repeats(self, given: Mapping[str, Any]) -> bool:
-        """Whether the same name and options always make the same row but for arguments."""
-        heard = (
-            signals.before_task_publish.receivers
-            or signals.after_task_publish.receivers
-            or signals.task_sent.receivers
-        )
-        # Routers may look at the arguments.
-        return not (heard or given.get("task_id") or self.app.amqp.router.routes)
-
-    def _row(self, draft: options.Draft, priority: Any) -> NewJob:
-        name = draft.name
-        serializer = draft.serializer or self.serializer
-        payload = serialization.dump_arguments(
-            draft.args, draft.kwargs, serializer, draft.compression or self.compression
-        )
-        if payload.content_type not in self.accept:
-            options.check_accepted(payload.content_type, self.accept, serializer)
-        headers, embed = draft.headers_text(), draft.embed_text()
-        size = payload.size + len(headers or "") + len(embed or "")
-        if size > (self.body_warn_size or size):
-            self._check_size(name, size)
-        return NewJob(
-            name,
-            draft.task_id,
-            draft.queue,
-            stored_priority(priority, high_first=self.high_first),
-            payload.args,
-            payload.kwargs,
-            payload.body,
-            payload.content_type,
-            payload.content_encoding,
-            draft.delay,
-            draft.eta,
-            draft.expires_in,
-            draft.expires,
-            draft.max_attempts,
-            draft.retries,
-            draft.time_limit,
-            draft.soft_time_limit,
-            draft.ignore_result,
-            draft.root_id,
-            draft.parent_id,
-            draft.group_id,
-            draft.group_index,
-            draft.origin or self.origin,
-            headers,
-            embed,
-            draft.meta_text(),
-            draft.tags,
-        )
-
-    def _check_size(self, name: str, size: int) -> None:
-        most = self.body_max_size
-        if most and size > most:
-            raise PayloadTooLarge(
-                f"A call of {name} takes {size:,} bytes with its headers, more than "
-                f"task_body_max_size = {most:,}. Put the data where the task can read it, "
-                f"and send where that is."
-            )
-        if self.body_warn_size and size > self.body_warn_size:
-            logger.warning(
-                "A call of %s takes %s bytes, more than task_body_warn_size = %s: every "
-                "look at the queue carries it. Better send where the data are.",
-                name,
-                f"{size:,}",
-                f"{self.body_warn_size:,}",
-            )
-
-    @property
-    def origin(self) -> str:
-        """Which process sends: ``gen<pid>@<host>``."""
-        pid = os.getpid()
-        if pid != self._pid:
-            self._pid, self._origin = pid, anon_nodename()
-        return self._origin
-
-    # ── from a row to the table ─────────────────────────────────────────────────────────
-
-    def insert(self, request: _Request) -> Any:
+    def insert(self, request: Request) -> Any:
         """Insert one job; None where it became part of the outcome of the job that runs."""
         ending = outcome.current()
         if ending is not None and ending.takes(request.job):
@@ -440,21 +234,38 @@ class Sender:
         _tell(request)
         return inserted
 
-    def send_chunk(self, requests: Sequence[_Request]) -> list[Any]:
+    def send_chunk(
+        self, requests: Sequence[Request], results: Sequence[Any] | None = None
+    ) -> list[Any]:
         """Insert jobs by one statement, and return their results."""
         ending = outcome.current()
         jobs = [request.job for request in requests]
         if ending is not None and ending.gathering:
             inserted: Any = [None for job in jobs if ending.takes(job)]
         else:
-            inserted = self._insert(jobs, requests[0])
-        results = []
-        for request, answer in zip(requests, inserted, strict=True):
-            _tell(request)
-            results.append(_result_of(self.app, request, answer))
-        return results
+            inserted = self._insert(jobs, _leading(requests))
+        return self._results_of(requests, results, inserted)
 
-    def _insert(self, jobs: list[NewJob], request: _Request) -> Any:
+    async def asend_chunk(
+        self, requests: Sequence[Request], results: Sequence[Any] | None = None
+    ) -> list[Any]:
+        """`send_chunk` for coroutines."""
+        jobs = [request.job for request in requests]
+        inserted = await self._ainsert(jobs, _leading(requests))
+        return self._results_of(requests, results, inserted)
+
+    def _results_of(
+        self, requests: Sequence[Request], results: Sequence[Any] | None, inserted: Any
+    ) -> list[Any]:
+        if results is None:
+            results = [_result_of(self.app, request, None) for request in requests]
+        for request, answer, result in zip(requests, inserted, results, strict=True):
+            _tell(request)
+            if answer is not None and answer.conflict:
+                result.conflict = True
+        return list(results)
+
+    def _insert(self, jobs: list[NewJob], request: Request) -> Any:
         if self.in_memory:
             from pgtasks.app.memory import queue_of
 
@@ -491,7 +302,7 @@ class Sender:
                 )
         raise AssertionError("unreachable")
 
-    async def ainsert(self, request: _Request) -> Any:
+    async def ainsert(self, request: Request) -> Any:
         """`insert` for coroutines."""
         ending = outcome.current()
         if ending is not None and ending.takes(request.job):
@@ -501,7 +312,7 @@ class Sender:
         _tell(request)
         return inserted
 
-    async def _ainsert(self, jobs: list[NewJob], request: _Request) -> Any:
+    async def _ainsert(self, jobs: list[NewJob], request: Request) -> Any:
         if self.in_memory:
             from pgtasks.app.memory import queue_of
 
@@ -538,42 +349,10 @@ class Sender:
         raise AssertionError("unreachable")
 
 
-#: Fields of a `NewJob` behind its payload.
-_AFTER_PAYLOAD = (
-    "delay", "eta", "expires_in", "expires", "max_attempts", "retries", "time_limit",
-    "soft_time_limit", "ignore_result", "root_id", "parent_id", "group_id", "group_index",
-    "origin", "headers", "embed", "meta", "tags", "unique_key",
-)  # fmt: skip
-
-
-def _with_defaults_of(task: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the options of a registered task under those of ``send_task``.
-
-    An option that was given as None clears the task's.
-    """
-    get_options = getattr(task, "_get_exec_options", None)
-    if get_options is None:
-        return dict(given)
-    own = {key: value for key, value in get_options().items() if value is not None}
-    return {**own, **given}
-
-
-def _lent(connection: Any) -> Any:
-    """A connection to insert the job on; kombu's, which Celery takes here, is none."""
-    if type(connection).__module__.startswith("kombu."):
-        return None
-    return connection
-
-
-def _pauses(policy: Mapping[str, Any]) -> tuple[float, ...]:
-    """The waits between tries that a retry policy of kombu's stands for."""
-    tries = policy.get("max_retries", 3)
-    # Celery reads None as "for ever"; a request that hangs for ever helps nobody.
-    count = 100 if tries is None else int(tries)
-    start = float(policy.get("interval_start", 0) or 0)
-    step = float(policy.get("interval_step", 0.2) or 0)
-    most = float(policy.get("interval_max", 1) or 0)
-    return tuple(min(start + step * number, most) for number in range(count))
+def _leading(requests: Sequence[Request]) -> Request:
+    """The one whose connection all of them go by: the first that somebody has lent."""
+    lent = (each for each in requests if each.connection is not None)
+    return next(lent, requests[0])
 
 
 def _unreachable(error: Exception, retries: int) -> Exception:
@@ -584,7 +363,7 @@ def _unreachable(error: Exception, retries: int) -> Exception:
     return failed
 
 
-def _tell(request: _Request) -> None:
+def _tell(request: Request) -> None:
     told = request.told
     if told is None:
         return

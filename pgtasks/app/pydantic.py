@@ -77,17 +77,30 @@ class ModelTask:
     @property
     def wrapped(self) -> Callable[..., Any]:
         """The function with validation around it."""
+        if inspect.iscoroutinefunction(self.fun):
 
-        @functools.wraps(self.fun)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            bound = self._signature.bind(*args, **kwargs)
-            for name, value in bound.arguments.items():
-                model = self._model(name, value)
-                if model is not None:
-                    bound.arguments[name] = self._validate(model, value)
-            return self._dump_result(self.fun(*bound.args, **bound.kwargs))
+            @functools.wraps(self.fun)
+            async def run(*args: Any, **kwargs: Any) -> Any:
+                bound = self._bind(args, kwargs)
+                return self._dump_result(await self.fun(*bound.args, **bound.kwargs))
+
+        else:
+
+            @functools.wraps(self.fun)
+            def run(*args: Any, **kwargs: Any) -> Any:
+                bound = self._bind(args, kwargs)
+                return self._dump_result(self.fun(*bound.args, **bound.kwargs))
 
         return run
+
+    def _bind(self, args: Args, kwargs: Kwargs) -> inspect.BoundArguments:
+        """Answer the arguments of a run, with models where models are annotated."""
+        bound = self._signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            model = self._model(name, value)
+            if model is not None:
+                bound.arguments[name] = self._validate(model, value)
+        return bound
 
     def _model(self, name: str, value: Any) -> Any:
         """Answer the model that an argument is validated with, if it is."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from importlib import import_module
 from typing import Any
 
 from pgtasks._state import get_current_app
-from pgtasks.app.autoretry import add_autoretry_behaviour
 from pgtasks.exceptions import InvalidTaskError, NotRegistered
 
 __all__ = ["TaskRegistry"]
@@ -27,13 +25,16 @@ class TaskRegistry(dict[str, Any]):
         Raises:
             InvalidTaskError: It has no name.
         """
+        # Here: `Celery` needs the registry, and this brings all of Python's introspection.
+        from pgtasks.app.autoretry import add_autoretry_behaviour
+
         if task.name is None:
-            kind = task if inspect.isclass(task) else type(task)
+            kind = task if isinstance(task, type) else type(task)
             raise InvalidTaskError(
                 f"Task class {kind.__name__!r} has no name: give it a `name` attribute, "
                 f"or register it with app.register_task(), which makes one."
             )
-        task = task() if inspect.isclass(task) else task
+        task = task() if isinstance(task, type) else task
         add_autoretry_behaviour(task)
         self[task.name] = task
 

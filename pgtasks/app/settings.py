@@ -10,31 +10,19 @@ later has no effect; change ``app.conf``.
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager
-from copy import deepcopy
 from typing import Any
 
-from pgtasks.app.defaults import (
-    _OLD_SETTING_KEYS,
-    _TO_NEW_KEY,
-    _TO_OLD_KEY,
-    DEFAULTS,
-    NAMESPACES,
-    SETTING_KEYS,
-    Option,
-    find,
-)
-from pgtasks.exceptions import ImproperlyConfigured
-from pgtasks.utils.collections import force_mapping
+from pgtasks.app.defaults import _TO_NEW_KEY, DEFAULTS, OPTIONS, SETTING_KEYS, find
+from pgtasks.app.setting_names import canonical, names_of, with_underscore
 
-__all__ = ["Settings", "detect_settings"]
+__all__ = ["Settings"]
 
-logger = logging.getLogger("celery.app.settings")
+#: Names that this process has been told of: misspelt ones, and those without effect.
+_told: set[str] = set()
 
 
 class Settings(MutableMapping[str, Any]):
@@ -77,7 +65,7 @@ class Settings(MutableMapping[str, Any]):
         self.__dict__.update(
             changes={} if changes is None else changes,
             defaults=list(defaults or ()),
-            prefix=_with_underscore(prefix),
+            prefix=with_underscore(prefix),
             deprecated_settings=deprecated_settings,
             _load=load,
             _load_lock=load_lock or threading.RLock(),
@@ -115,7 +103,7 @@ class Settings(MutableMapping[str, Any]):
         return value
 
     def _look_up(self, key: str) -> Any:
-        names = _names(key, self.prefix)
+        names = names_of(key, self.prefix)
         for layer in self.maps:
             for name in names:
                 try:
@@ -138,7 +126,7 @@ class Settings(MutableMapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         # Asking does not load, so that setdefault() stays lazy too.
         return isinstance(key, str) and any(
-            name in layer for name in _names(key, self.prefix) for layer in self.maps
+            name in layer for name in names_of(key, self.prefix) for layer in self.maps
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -178,7 +166,7 @@ class Settings(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         with self._lock:
-            for name in _names(key, self.prefix):
+            for name in names_of(key, self.prefix):
                 if name in self.changes:
                     del self.changes[name]
                     break
@@ -194,10 +182,16 @@ class Settings(MutableMapping[str, Any]):
             if not self._raw:
                 # Under its new name, so that the last writer wins whichever name it
                 # used. Before loading the names stay: mixing them is found out then.
-                _warn_of_unknown(changes, self.prefix)
-                changes = {_canonical(k, self.prefix): v for k, v in changes.items()}
+                from pgtasks.app.detection import warn_of_unknown
+
+                warn_of_unknown(changes, self.prefix)
+                changes = {canonical(k, self.prefix): v for k, v in changes.items()}
             self.changes.update(changes)
             self._forget()
+        if not self._raw and any(key in OPTIONS and OPTIONS[key].idle for key in changes):
+            from pgtasks.app.detection import tell_of_idle
+
+            tell_of_idle(self)
         self._tell(changes)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
@@ -219,7 +213,7 @@ class Settings(MutableMapping[str, Any]):
         try:
             value = next(
                 self.changes[name]
-                for name in _names(key, self.prefix)
+                for name in names_of(key, self.prefix)
                 if name in self.changes
             )
         except StopIteration:
@@ -231,6 +225,8 @@ class Settings(MutableMapping[str, Any]):
 
     def add_defaults(self, defaults: Any) -> None:
         """Put a layer right below the changes, above the configuration object."""
+        from pgtasks.utils.collections import force_mapping
+
         layer = force_mapping(defaults)
         with self._lock:
             self.defaults.insert(0, layer)
@@ -243,7 +239,7 @@ class Settings(MutableMapping[str, Any]):
 
     def _tell(self, keys: Iterable[str]) -> None:
         if self._observers:
-            changed = {_canonical(key, self.prefix) for key in keys}
+            changed = {canonical(key, self.prefix) for key in keys}
             for callback in self._observers:
                 callback(changed)
 
@@ -378,38 +374,9 @@ class Settings(MutableMapping[str, Any]):
         """Answer the setting whose name has these parts."""
         return self["_".join(part for part in parts if part)]
 
-    def parse(
-        self,
-        args: Iterable[str],
-        namespace: str | None,
-        cast: re.Pattern[str],
-        extra_types: Mapping[str, Callable[[str], Any]],
-        override_types: Mapping[str, str],
-    ) -> dict[str, Any]:
-        """Read settings given as text; see ``BaseLoader.cmdline_config_parser``."""
-        types = {**Option.typemap, **extra_types}
-
-        def read(arg: str) -> tuple[str, Any]:
-            key, value = arg.split("=", 1)
-            key = key.lower().replace(".", "_")
-            if key.startswith("_"):
-                space, key = (namespace or "").lower(), key[1:]
-            else:
-                space, _, key = key.partition("_")
-            full = f"{space}_{key}" if space else key
-            if match := cast.match(value):
-                name = override_types.get(match.group(1), match.group(1))
-                return full, types[name](value[match.end() :])
-            try:
-                return full, NAMESPACES[space][key].to_python(value)
-            except ValueError as error:
-                raise ValueError(f"{full!r}: {error}") from error
-
-        return dict(map(read, args))
-
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
         """Answer the settings as a dict, with secrets masked unless told otherwise."""
-        from pgtasks.app.utils import filter_hidden_settings
+        from pgtasks.app.masking import filter_hidden_settings
 
         self._ensure_loaded()
         shown = self if with_defaults else self.without_defaults()
@@ -445,132 +412,11 @@ class Settings(MutableMapping[str, Any]):
         return bool(self.deprecated_settings)
 
 
-def _with_underscore(prefix: str | None) -> str | None:
-    return prefix.rstrip("_") + "_" if prefix else None
-
-
 #: Names that an instance or its class needs for itself.
 _RESERVED = frozenset(Settings().__dict__) | frozenset(dir(Settings))
 
 
 def _rebuild(cls: type[Settings], changes: dict[str, Any], deprecated: Any) -> Settings:
+    from copy import deepcopy
+
     return cls(changes, [deepcopy(DEFAULTS)], deprecated_settings=deprecated)
-
-
-def _canonical(key: str, prefix: str | None) -> str:
-    """Answer the name that a setting has today."""
-    if prefix and key.lower().startswith(prefix.lower()):
-        bare = key[len(prefix) :].lower()
-        if bare in SETTING_KEYS:
-            return bare
-    return _TO_NEW_KEY.get(key, key)
-
-
-def _names(key: str, prefix: str | None) -> tuple[str, ...]:
-    """Answer the names that a setting may stand under in a layer, best first."""
-    known = _names_known.get((key, prefix))
-    if known is None:
-        new = _canonical(key, prefix)
-        names = [new, key, _TO_OLD_KEY.get(new, new)]
-        if prefix:
-            name = new if new.lower().startswith(prefix.lower()) else prefix + new
-            names.insert(0, name.upper() if prefix.isupper() else name.lower())
-        known = tuple(dict.fromkeys(names))
-        if len(_names_known) < 5000:  # keys may come from anywhere
-            _names_known[key, prefix] = known
-    return known
-
-
-_names_known: dict[tuple[str, str | None], tuple[str, ...]] = {}
-
-
-# ── what a configuration means ──────────────────────────────────────────────────────────
-
-
-def detect_settings(
-    conf: Any,
-    preconf: Mapping[str, Any] | None = None,
-    ignore_keys: Iterable[str] = (),
-    prefix: str | None = None,
-) -> Settings:
-    """Make settings of a configuration object and of what was set before it was read.
-
-    Args:
-        conf: The configuration as a mapping, or None.
-        preconf: What the program has set already.
-        ignore_keys: Keys of ``preconf`` that the app's own arguments have set.
-        prefix: Namespace of the configuration's names.
-
-    Raises:
-        ImproperlyConfigured: Old and new names are mixed.
-    """
-    preconf, prefix = preconf or {}, _with_underscore(prefix)
-    have = set((preconf if conf is None else conf).keys()) - set(ignore_keys)
-    old = have & _OLD_SETTING_KEYS
-    if not prefix:
-        _refuse_mixture(have & SETTING_KEYS, old)
-    _warn_of_unknown(have, prefix)
-    return Settings(
-        {_canonical(key, prefix): value for key, value in preconf.items()},
-        [{} if conf is None else conf, deepcopy(DEFAULTS)],
-        prefix=prefix,
-        deprecated_settings=old,
-    )
-
-
-def _refuse_mixture(new: set[str], old: set[str]) -> None:
-    # A setting given under both names is no mistake: it serves two versions of Celery.
-    only_old = {key for key in old if _TO_NEW_KEY[key] not in new}
-    only_new = {key for key in new if _TO_OLD_KEY[key] not in old}
-    if not (new and old):
-        return
-    if len(old) > len(new):
-        wrong, format, renames = only_new, "old", _TO_OLD_KEY
-    else:
-        wrong, format, renames = only_old, "new", _TO_NEW_KEY
-    if wrong:
-        lines = "\n".join(f"{key:<36} -> {renames[key]}" for key in sorted(wrong))
-        raise ImproperlyConfigured(
-            f"The configuration mixes old and new names of settings. Most are {format} "
-            f"ones, so rename the others, or use new names throughout:\n\n{lines}"
-        )
-
-
-_told: set[str] = set()
-
-
-def _warn_of_unknown(keys: Iterable[str], prefix: str | None) -> None:
-    for key in keys:
-        if key not in SETTING_KEYS and key not in _OLD_SETTING_KEYS and key not in _told:
-            nearest = _nearest(key, prefix)
-            if nearest:
-                _told.add(key)
-                logger.warning(
-                    "Unknown setting %r: did you mean %r? It is kept, and changes nothing.",
-                    key,
-                    nearest,
-                )
-
-
-def _nearest(key: str, prefix: str | None) -> str | None:
-    """Answer the setting that ``key`` looks like a misspelling of."""
-    # A configuration module holds other names too; only what stands in one of our
-    # namespaces is worth a second look.
-    namespaced = bool(prefix) and key.lower().startswith(str(prefix).lower())
-    name, candidates = key, SETTING_KEYS
-    if namespaced:
-        name = key[len(str(prefix)) :].lower()
-        if name in SETTING_KEYS:
-            return None
-    elif key.isupper():
-        if not key.startswith(("CELERY", "BROKER_")):
-            return None
-        candidates = _OLD_SETTING_KEYS
-    elif key.partition("_")[0] not in NAMESPACES or "_" not in key:
-        return None
-    from difflib import get_close_matches
-
-    found = next(iter(get_close_matches(name, candidates, 1, 0.88)), None)
-    if found and namespaced:
-        return key[: len(str(prefix))] + (found.upper() if key.isupper() else found)
-    return found

@@ -1,29 +1,34 @@
-"""Runs one job's function, and says what became of it.
+"""Runs one task's function, and says what became of it.
 
-`execute` is what a worker calls with a claimed row; the tracer that `build_tracer` makes
-runs the function with its request, its handlers and its signals, in Celery's order, and is
-used for eager runs as well. Errors are values from here on.
+The tracer that `build_tracer` makes runs the function with its request, its handlers and
+its signals, in Celery's order: for workers, which call it by `execute`, and for eager
+runs. Errors are values from here on.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from contextvars import copy_context
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
-from pgtasks import canvas, signals
-from pgtasks._state import _task_stack, current_app
-from pgtasks.app import ends, incoming, outcome, retry
+from pgtasks import signals
+from pgtasks._state import _task_stack
+from pgtasks.app import coroutines, followups, outcome, predicates, retry
 from pgtasks.app.context import Context
+from pgtasks.app.execute import execute
+from pgtasks.app.predicates import PREDICATES
+from pgtasks.app.tracefast import (
+    _localized,
+    fast_trace_task,
+    reset_worker_optimizations,
+    setup_worker_optimizations,
+    trace_task_ret,
+)
 from pgtasks.app.traceinfo import (
     EXCEPTION_STATES,
     FAILURE,
@@ -36,10 +41,8 @@ from pgtasks.app.traceinfo import (
     LOG_REJECTED,
     LOG_RETRY,
     LOG_SUCCESS,
-    LONGEST_REPR,
     REJECTED,
     RETRY,
-    REVOKED,
     SNOOZED,
     STARTED,
     SUCCESS,
@@ -54,24 +57,21 @@ from pgtasks.app.traceinfo import (
     log_policy_reject,
     log_policy_t,
     log_policy_unexpected,
+    log_success,
     logger,
     printable,
     task_has_custom,
     traceback_clear,
 )
+from pgtasks.canvas import group
 from pgtasks.exceptions import (
-    Cancel,
     Discard,
     Ignore,
     InvalidTaskError,
-    NotRegistered,
     PayloadTooLarge,
     Reject,
     Retry,
-    Snooze,
-    TaskRevokedError,
 )
-from pgtasks.job import Job, Outcome
 from pgtasks.result import AsyncResult
 from pgtasks.utils.einfo import ExceptionInfo
 from pgtasks.utils.nodenames import gethostname
@@ -82,17 +82,15 @@ from pgtasks.utils.serialization import get_pickleable_etype, get_pickleable_exc
 __all__ = [
     "EXCEPTION_STATES", "FAILURE", "IGNORED", "IGNORE_STATES", "LOG_FAILURE", "LOG_IGNORED",
     "LOG_INTERNAL_ERROR", "LOG_RECEIVED", "LOG_REJECTED", "LOG_RETRY", "LOG_SUCCESS",
-    "REJECTED", "RETRY", "STARTED", "SUCCESS", "AsyncResult", "TraceInfo", "build_tracer",
-    "execute", "fast_trace_task", "get_actual_ignore_result", "get_log_policy",
-    "get_task_name", "info", "log_policy_expected", "log_policy_ignore",
+    "REJECTED", "RETRY", "STARTED", "SUCCESS", "AsyncResult", "TraceInfo", "_localized",
+    "build_tracer", "execute", "fast_trace_task", "get_actual_ignore_result",
+    "get_log_policy", "get_task_name", "group", "info", "log_policy_expected",
+    "log_policy_ignore",
     "log_policy_internal", "log_policy_reject", "log_policy_t", "log_policy_unexpected",
     "logger", "report_internal_error", "reset_worker_optimizations",
     "setup_worker_optimizations", "task_has_custom", "trace_ok_t", "trace_task",
     "trace_task_ret", "traceback_clear",
 ]  # fmt: skip
-
-#: What a task may raise or return to say how it ends.
-_ENDS = (Snooze, Discard, Cancel)
 
 
 class trace_ok_t(NamedTuple):
@@ -152,7 +150,6 @@ def build_tracer(
     fun = task if by_call else task.run
     loader = loader or app.loader
     hostname = hostname or gethostname()
-    inherit_priority = app.conf.task_inherit_parent_priority
     on_task_init, on_process_cleanup = loader.on_task_init, loader.on_process_cleanup
     before_start, on_success, after_return = (
         getattr(task, handler) if task_has_custom(task, handler) else None
@@ -167,7 +164,6 @@ def build_tracer(
     )
     pid = os.getpid()
     repr_size = task.resultrepr_maxsize
-    signature = canvas.maybe_signature
 
     def on_error(
         request: Context,
@@ -189,52 +185,11 @@ def build_tracer(
             return on_error(request, exc)
         return on_error(request, again, RETRY, call_errbacks=False)
 
-    def on_end(
-        request: Context, end: Snooze | Discard | Cancel
-    ) -> tuple[Any, Any, str, Any]:
+    def on_end(request: Context, end: Any) -> tuple[Any, Any, str, Any]:
         if isinstance(end, Discard):
             return on_error(request, end)
-        words = {"id": request.id, "name": get_task_name(request, name), "description": end}
-        if isinstance(end, Snooze):
-            ending = outcome.current()
-            if ending is not None:
-                ending.mark_as_snoozed(end.seconds)
-            info(LOG_IGNORED, words)
-            return Info(SNOOZED, end), ExceptionInfo((type(end), end, None)), SNOOZED, end
-        error = TaskRevokedError(end.reason if end.reason is not None else "cancelled")
-        stored = not get_actual_ignore_result(task, request) and (
-            not eager or bool(task.store_eager_result)
-        )
-        outcome.store_for(task).mark_as_revoked(
-            request.id, error.args[0], request=request, store_result=stored
-        )
-        signals.task_revoked.send(
-            sender=task, request=request, terminated=False, signum=None, expired=False
-        )
-        info(LOG_IGNORED, words)
-        return (
-            Info(REVOKED, error),
-            ExceptionInfo((type(error), error, None)),
-            REVOKED,
-            error,
-        )
-
-    def send_callbacks(request: Context, value: Any, task_id: str) -> None:
-        """Send what the success leads to: callbacks, then the next link of the chain."""
-        options = {
-            "parent_id": task_id,
-            "root_id": request.root_id or task_id,
-            "priority": (request.delivery_info or {}).get("priority")
-            if inherit_priority
-            else None,
-        }
-        ending = outcome.current()
-        with nullcontext() if ending is None else ending.gather():
-            for callback in request.callbacks or ():
-                signature(callback, app=app).apply_async((value,), **options)
-            if request.chain:
-                *rest, following = request.chain
-                signature(following, app=app).apply_async((value,), chain=rest, **options)
+        state, exc = predicates.settle(task, request, name, end, eager=eager)
+        return Info(state, exc), ExceptionInfo((type(exc), exc, None)), state, exc
 
     def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         returned = how = runtime = text = None
@@ -267,7 +222,7 @@ def build_tracer(
                         context._entered = False
                     value = fun(*args, **kwargs)
                     if iscoroutine(value):
-                        value = _await(value)
+                        value = coroutines.run(value)
                     returned, state = value, SUCCESS
                 except Reject as exc:
                     how, returned = Info(REJECTED, exc), ExceptionInfo(internal=True)
@@ -285,14 +240,14 @@ def build_tracer(
                         context, exc, RETRY, call_errbacks=False
                     )
                     traceback_clear(exc)
-                except _ENDS as exc:
+                except PREDICATES as exc:
                     how, returned, state, value = on_end(context, exc)
                     traceback_clear(exc)
                 except Exception as exc:
                     how, returned, state, value = on_exception(context, exc)
                     traceback_clear(exc)
                 else:
-                    if isinstance(value, _ENDS):
+                    if isinstance(value, PREDICATES):
                         how, returned, state, value = on_end(context, value)
                     else:
                         sent = False
@@ -300,7 +255,7 @@ def build_tracer(
                             # Before the result is stored, so that its children are
                             # complete.
                             if context.callbacks or context.chain:
-                                send_callbacks(context, value, uuid)
+                                followups.send(app, context, value, uuid)
                             sent = True
                             outcome.store_for(task).mark_as_done(
                                 uuid, value, context, publish_result
@@ -321,7 +276,7 @@ def build_tracer(
                             if succeeded.receivers:
                                 succeeded.send(sender=task, result=value, runtime=runtime)
                             if logger.isEnabledFor(logging.INFO):
-                                _log_success(
+                                log_success(
                                     context, name, uuid, text, runtime, args, kwargs
                                 )
 
@@ -372,17 +327,6 @@ def build_tracer(
     return trace_eagerly
 
 
-def _await(coroutine: Any) -> Any:
-    """Run a coroutine function's body to its end."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    # Called eagerly by a coroutine, whose loop this thread cannot enter a second time.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(copy_context().run, asyncio.run, coroutine).result()
-
-
 def _show_started(task: Any, uuid: str, meta: dict[str, Any], request: Context) -> None:
     try:
         outcome.store_for(task).store_result(uuid, meta, STARTED, request=request)
@@ -422,28 +366,6 @@ def _call_handler(
             exc,
         )
         traceback_clear(exc)
-
-
-def _log_success(
-    request: Context,
-    name: str,
-    uuid: str,
-    text: str,
-    runtime: float,
-    args: Any,
-    kwargs: Any,
-) -> None:
-    info(
-        LOG_SUCCESS,
-        {
-            "id": printable(uuid),
-            "name": get_task_name(request, name),
-            "return_value": text,
-            "runtime": runtime,
-            "args": request.get("argsrepr") or saferepr(args, LONGEST_REPR),
-            "kwargs": request.get("kwargsrepr") or saferepr(kwargs, LONGEST_REPR),
-        },
-    )
 
 
 def _clean_up(task: Any, on_process_cleanup: Callable[[], Any]) -> None:
@@ -503,151 +425,3 @@ def report_internal_error(task: Any, exc: BaseException) -> ExceptionInfo:
         stacklevel=2,
     )
     return einfo
-
-
-# ── Celery's entrances ──────────────────────────────────────────────────────────────────
-
-#: Tasks, accepted content and host name, once `setup_worker_optimizations` has run.
-_localized: list[Any] = []
-
-
-def trace_task_ret(
-    name: str,
-    uuid: str,
-    request: dict[str, Any],
-    body: Any,
-    content_type: str | None,
-    content_encoding: str | None,
-    loads: Any = None,
-    app: Any = None,
-    **extra_request: Any,
-) -> tuple[int, Any, float | None]:
-    """Run a task given by a message's parts."""
-    app = app or current_app._get_current_object()
-    args, kwargs, embed = _unpack(
-        body, content_type, content_encoding, loads, app.conf.accept_content
-    )
-    request.update(
-        {"args": args, "kwargs": kwargs, "hostname": gethostname(), "is_eager": False},
-        **embed or {},
-    )
-    traced = trace_task(app.tasks[name], uuid, args, kwargs, request, app=app)
-    return (
-        (1, traced.retval, traced.runtime)
-        if traced.info
-        else (0, traced.retstr, traced.runtime)
-    )
-
-
-def fast_trace_task(
-    task: str,
-    uuid: str,
-    request: dict[str, Any],
-    body: Any,
-    content_type: str | None,
-    content_encoding: str | None,
-    loads: Any = None,
-    _loc: list[Any] | None = None,
-    hostname: str | None = None,
-    **_: Any,
-) -> tuple[int, Any, float | None]:
-    """`trace_task_ret` in a process that `setup_worker_optimizations` has prepared."""
-    try:
-        tasks, accept, hostname = _loc or _localized
-    except ValueError:
-        raise RuntimeError(
-            "fast_trace_task: worker task registry is empty, for "
-            "setup_worker_optimizations() has not run in this process. Call it with the "
-            "app first, or use trace_task_ret()."
-        ) from None
-    args, kwargs, embed = _unpack(body, content_type, content_encoding, loads, accept)
-    request.update(
-        {"args": args, "kwargs": kwargs, "hostname": hostname, "is_eager": False},
-        **embed or {},
-    )
-    traced = tasks[task].__trace__(uuid, args, kwargs, request)
-    return (
-        (1, traced.retval, traced.runtime)
-        if traced.info
-        else (0, traced.retstr, traced.runtime)
-    )
-
-
-def _unpack(body: Any, content_type: Any, encoding: Any, loads: Any, accept: Any) -> Any:
-    if not content_type:
-        return body
-    from kombu import serialization
-
-    accept = serialization.prepare_accept_content(accept)
-    return (loads or serialization.loads)(body, content_type, encoding, accept=accept)
-
-
-def setup_worker_optimizations(app: Any, hostname: str | None = None) -> None:
-    """Make this process one that runs the tasks of ``app`` and of no other."""
-    from kombu.serialization import prepare_accept_content
-
-    # Threads begin without a current app and would fall back on a default one.
-    app.set_current()
-    app.set_default()
-    app.finalize()
-    _localized[:] = [
-        app._tasks,
-        prepare_accept_content(app.conf.accept_content),
-        hostname or gethostname(),
-    ]
-    app.use_fast_trace_task = True
-
-
-def reset_worker_optimizations(app: Any = current_app) -> None:
-    """Undo `setup_worker_optimizations`."""
-    _localized[:] = []
-    app.use_fast_trace_task = False
-
-
-# ── what a worker calls ─────────────────────────────────────────────────────────────────
-
-
-def execute(app: Any, job: Job, *, hostname: str | None = None) -> Outcome:
-    """Run a claimed job, and say everything that its end must write.
-
-    Whatever the row holds and whatever the task does, there is an outcome: nothing is
-    raised.
-
-    Args:
-        app: The application, finalized.
-        job: The row.
-        hostname: Name of the worker.
-    """
-    task = app._tasks.get(job.task)
-    ending = outcome.Ending(app, job, app.backend if task is None else task.backend)
-    ending.begin()
-    runtime = None
-    request: dict[str, Any] = {}
-    try:
-        if task is None:
-            raise NotRegistered(job.task)
-        read = incoming.reader(app)
-        request = read.request(job, hostname)
-        if job.max_attempts is None:
-            request["max_attempts"] = task.max_attempts
-        args, kwargs = read.arguments(job)
-        if job.expired:
-            ends.expire(task, request, args, kwargs, ending)
-        elif job.max_attempts is not None and job.attempt > job.max_attempts:
-            ends.give_up(task, request, args, kwargs, job)
-        else:
-            if task.__trace__ is None:
-                task.__trace__ = build_tracer(task.name, task, app=app, hostname=hostname)
-            traced = task.__trace__(job.task_id, args, kwargs, request)
-            runtime = traced.runtime
-            if traced.info is not None:
-                ends.settle(task, traced, request, args, kwargs, ending)
-    except Exception as exc:
-        ends.refuse(app, task, job, exc, ending)
-    except BaseException as exc:
-        # sys.exit() in a task, or a signal's exception: the process may go on, but the
-        # task is lost, as it is with Celery, where the process ends.
-        ends.lose(app, task, job, request, exc, ending)
-    finally:
-        ending.end()
-    return ending.finish(runtime)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from types import TracebackType
-from typing import Any, Generic, NamedTuple
+from typing import Any, NamedTuple
 
 from pgtasks import signals, states
 from pgtasks.app import outcome
@@ -75,14 +75,40 @@ def info(fmt: str, context: dict[str, Any]) -> None:
     logger.info(fmt, context, extra={"data": context})
 
 
+def log_success(
+    request: Context,
+    name: str,
+    uuid: str,
+    text: str,
+    runtime: float,
+    args: Any,
+    kwargs: Any,
+) -> None:
+    """Log that a task returned what ``text`` shows, after ``runtime`` seconds."""
+    info(
+        LOG_SUCCESS,
+        {
+            "id": printable(uuid),
+            "name": get_task_name(request, name),
+            "return_value": text,
+            "runtime": runtime,
+            "args": request.get("argsrepr") or saferepr(args, LONGEST_REPR),
+            "kwargs": request.get("kwargsrepr") or saferepr(kwargs, LONGEST_REPR),
+        },
+    )
+
+
+#: Where `Task` is written, and what classes that an app derives from it call their module.
+_OURS = frozenset({"pgtasks.app.task", "pgtasks.app.task_calls", "pgtasks.app.task_runs"})
+
+
 def task_has_custom(task: Any, attr: str) -> bool:
     """Whether ``attr`` of the task is not `Task`'s own: a subclass's, or patched in."""
-    for node in task.__class__.__mro__:
-        found = node.__dict__.get(attr)
-        if node.__module__ == "pgtasks.app.task" and Generic in node.__bases__:
-            origin = getattr(found, "__module__", None)
-            return origin is not None and origin != node.__module__
-        if found is not None:
+    for node in task.__class__.__mro__:  # type() of a proxy is the proxy's
+        if attr in node.__dict__:
+            if node.__module__ in _OURS:
+                origin = getattr(node.__dict__[attr], "__module__", None)
+                return origin is not None and origin not in _OURS
             return True
     return False
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pgtasks import states
-from pgtasks.backends.base import BaseBackend
+from pgtasks.backends.keyvalue import KeyValueStoreBackend
+from pgtasks.backends.propagation import Unborn, rest_of_chain
 from pgtasks.exceptions import TimeoutError
-from pgtasks.result import result_from_tuple
 
 __all__ = ["MemoryBackend", "MemoryClient"]
 
@@ -68,7 +68,7 @@ class MemoryClient:
             self.cache.pop(key, None)
 
 
-class MemoryBackend(BaseBackend):
+class MemoryBackend(KeyValueStoreBackend):
     """Results in memory.
 
     Args:
@@ -79,10 +79,8 @@ class MemoryBackend(BaseBackend):
 
     supports_native_join = True
     supports_autoexpire = True
-    thread_safe = True
-
-    task_keyprefix = "celery-task-meta-"
-    group_keyprefix = "celery-taskset-meta-"
+    supports_result_compression = True
+    key_t = str
 
     def __init__(self, app: Any, backend: str | None = None, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
@@ -92,57 +90,33 @@ class MemoryBackend(BaseBackend):
         """``memory:///``, as Celery shows it."""
         return "memory:///"
 
-    # ── writing ─────────────────────────────────────────────────────────────────────────
+    # ── the store ───────────────────────────────────────────────────────────────────────
 
-    def _store_result(
-        self,
-        task_id: str,
-        result: Any,
-        state: str | None,
-        traceback: str | None = None,
-        request: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        meta = self._get_result_meta(result, state, traceback, request)
-        return self._put(task_id, meta)
+    def get(self, key: str) -> Any:
+        """The value under ``key``, or None."""
+        return self.client.get(key)
 
-    def _put(self, task_id: str, meta: dict[str, Any]) -> Any:
-        # A success stays, whatever a worker that was thought lost says afterwards.
-        if self._get_task_meta_for(task_id)["status"] != states.SUCCESS:
-            meta["task_id"] = task_id
-            self.client.set(self.task_keyprefix + task_id, self.encode(meta))
-        return meta["result"]
+    def mget(self, keys: Sequence[str]) -> Any:
+        """The values that there are under ``keys``."""
+        return self.client.get_multi(keys)
 
-    def store_outcome(self, job: Any, outcome: Any) -> None:
-        """Store what became of a job of the queue in memory."""
-        state = states.status_of(outcome.state, outcome.status)
-        if outcome.state not in states.FINISHED_JOB_STATES and state != states.RETRY:
-            return
-        if outcome.result is None and outcome.result_body is None:
-            return  # Ignored.
-        value = self.load(outcome.result, outcome.result_body, outcome.result_content_type)
-        meta = self._get_result_meta(value, state, outcome.traceback, None)
-        meta["children"] = self.load(outcome.children) if outcome.children else []
-        if self.app.conf.result_extended:
-            meta.update(name=job.task, retries=job.retries, queue=job.queue)
-        self._put(job.task_id, meta)
+    def set(self, key: str, value: Any) -> None:
+        """Put ``value`` under ``key``, and wake who waits."""
+        self.client.set(key, value)
 
-    def _forget(self, task_id: str) -> None:
-        self.client.delete(self.task_keyprefix + task_id)
+    def delete(self, key: str) -> None:
+        """Remove what is under ``key``."""
+        self.client.delete(key)
 
-    # ── reading ─────────────────────────────────────────────────────────────────────────
+    # ── work-flows ──────────────────────────────────────────────────────────────────────
 
-    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
-        if not task_id:
-            raise ValueError(f"task_id must not be empty. Got {task_id!r} instead.")
-        found = self.client.get(self.task_keyprefix + str(task_id))
-        if found is None:
-            return {"status": states.PENDING, "result": None}
-        return self.decode_result(found)
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        """Nothing is left to do: the queue counts the member when it is sent."""
 
-    def task_result_exists(self, task_id: str) -> bool:
-        """Whether anything was stored for a task."""
-        return self.client.get(self.task_keyprefix + str(task_id)) is not None
+    def _never_run(self, chain: Any) -> list[Unborn]:
+        return rest_of_chain(chain)
+
+    # ── waiting ─────────────────────────────────────────────────────────────────────────
 
     def wait_for(
         self,
@@ -201,7 +175,7 @@ class MemoryBackend(BaseBackend):
         while True:
             ready = {}
             with _changed:
-                seen = {task_id: self.client.get(self.task_keyprefix + str(task_id))
+                seen = {task_id: self.get(self.get_key_for_task(task_id))
                         for task_id in task_ids}  # fmt: skip
             for task_id, found in seen.items():
                 meta = None if found is None else self.decode_result(found)
@@ -216,27 +190,7 @@ class MemoryBackend(BaseBackend):
             with _changed:
                 # Something may have been stored since we looked.
                 if all(
-                    self.client.get(self.task_keyprefix + str(task_id)) == seen.get(task_id)
+                    self.get(self.get_key_for_task(task_id)) == seen.get(task_id)
                     for task_id in task_ids
                 ):
                     _changed.wait(nap)
-
-    # ── groups ──────────────────────────────────────────────────────────────────────────
-
-    def save_group(self, group_id: str, result: Any) -> Any:
-        """Store which results belong to a group."""
-        self.client.set(
-            self.group_keyprefix + group_id, self.encode({"result": result.as_tuple()})
-        )
-        return result
-
-    def restore_group(self, group_id: str, cache: bool = True) -> Any:
-        """The group that was saved, or None."""
-        found = self.client.get(self.group_keyprefix + group_id)
-        if found is None:
-            return None
-        return result_from_tuple(self.decode(found)["result"], self.app)
-
-    def delete_group(self, group_id: str) -> None:
-        """Undo `save_group`."""
-        self.client.delete(self.group_keyprefix + group_id)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pgtasks import serialization, states
 from pgtasks.backends.base import BaseBackend, _find_class
+from pgtasks.backends.propagation import Unborn, rest_of_chain
 from pgtasks.exceptions import TimeoutError
+from pgtasks.result import result_from_tuple
 from pgtasks.utils.log import get_logger
 
 if TYPE_CHECKING:
@@ -90,11 +92,43 @@ class PostgresBackend(BaseBackend):
 
     def cleanup(self) -> None:
         """Delete the jobs that ended longer ago than ``result_expires``, in batches."""
-        from pgtasks.storage import jobs
+        from pgtasks.storage import jobs, results
 
         if self.expires:
             while self.app.database.run(jobs.prune(self.expires), retry=True):
                 pass
+            self.app.database.run(results.prune_groups(self.expires), retry=True)
+
+    # ── groups and chords ───────────────────────────────────────────────────────────────
+
+    def add_to_chord(self, group_id: str, result: Any) -> None:
+        """Nothing is left to do: the insert of a member counts it."""
+
+    def _never_run(self, chain: Any) -> list[Unborn]:
+        return rest_of_chain(chain)
+
+    def save_group(self, group_id: str, result: Any) -> Any:
+        """Store which results belong to a group."""
+        from pgtasks.storage import results
+
+        members = serialization.dumps(result.as_tuple())
+        self.app.database.run(results.save_group(group_id, members), retry=True)
+        return result
+
+    def restore_group(self, group_id: str, cache: bool = True) -> Any:
+        """The group that was saved, or None."""
+        from pgtasks.storage import results
+
+        members = self.app.database.run(results.restore_group(group_id), retry=True)
+        if members is None:
+            return None
+        return result_from_tuple(serialization.loads(members), self.app)
+
+    def delete_group(self, group_id: str) -> None:
+        """Undo `save_group`."""
+        from pgtasks.storage import results
+
+        self.app.database.run(results.delete_group(group_id), retry=True)
 
     # ── reading ─────────────────────────────────────────────────────────────────────────
 
@@ -126,9 +160,14 @@ class PostgresBackend(BaseBackend):
             return {"status": states.PENDING, "result": None}
         status = states.status_of(row.state, row.status)
         traceback = row.traceback
-        if status == states.RETRY and row.result is None:
+        value = None
+        if status == states.RETRY:
             value, traceback = _last_error(row)
-        else:
+            if row.result is not None:
+                value = self.load(row.result)
+                traceback = None if value is None else traceback
+        elif row.finished_at is not None or row.status is not None:
+            # A job that runs again has still written down why.
             value = self.load(row.result, row.result_body, row.result_content_type)
         meta = _Meta(
             status=status,
@@ -228,6 +267,9 @@ class PostgresBackend(BaseBackend):
             marked: set[str] = set()
             while True:
                 woken.clear()
+                # One that is not there any more has been replaced: what takes its place,
+                # under its id, is another row.
+                marked.intersection_update(rows)
                 marked |= self._mark(set(task_ids) - marked, rows)
                 rows = self._read(task_ids)
                 yield rows

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
-from copy import deepcopy
-from functools import cached_property
-from functools import partial as bind_arguments
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
-from pgtasks._state import current_app
-from pgtasks.utils.functional import maybe_list
-from pgtasks.utils.ids import time_ordered_uuid as uuid
+from pgtasks import canvas as package
+from pgtasks.canvas.basics import copied_options, leads_back
+from pgtasks.canvas.parts import Parts
+from pgtasks.utils.abstract import CallableSignature
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from pgtasks.canvas.groups import group
     from pgtasks.result import AsyncResult
 
-__all__ = ["Signature", "maybe_signature", "maybe_subtask", "signature", "subtask"]
+__all__ = [
+    "Signature",
+    "as_signature",
+    "maybe_signature",
+    "maybe_subtask",
+    "signature",
+    "subtask",
+]
 
 R = TypeVar("R")
+T = TypeVar("T")
 S = TypeVar("S", bound="type[Signature[Any]]")
 
-
-def _item(*path: str, doc: str) -> Any:
-    """A property that stands for ``self[path[0]][path[1]]…``; absent reads as None."""
-    *parents, key = path
-
-    def owner(signature: Signature[Any]) -> dict[str, Any]:
-        found: dict[str, Any] = signature
-        for parent in parents:
-            found = found[parent]
-        return found
-
-    def read(signature: Signature[Any]) -> Any:
-        return owner(signature).get(key)
-
-    def write(signature: Signature[Any], value: Any) -> None:
-        owner(signature)[key] = value
-
-    return property(read, write, doc=doc)
+_NOTHING: dict[str, Any] = {}
 
 
-class Signature(dict[str, Any], Generic[R]):
+class Signature(Parts, Generic[R]):
     """One call of a task, not made yet: ``add.s(2, 2)``.
 
-    It may be stored, sent as an argument, linked to another task as its callback, or
-    completed with more arguments when it is called. It is a dict of plain values, so
-    every serializer can carry it.
+    It may be stored, sent as an argument, linked to another task as its callback,
+    combined with others, or completed with more arguments when it is called. It is a dict
+    of plain values, so every serializer can carry it.
 
     Args:
         task: A task, its name, or a dict that was a signature.
@@ -63,21 +53,6 @@ class Signature(dict[str, Any], Generic[R]):
     """
 
     TYPES: ClassVar[dict[str, type[Signature[Any]]]] = {}
-
-    _app: Any = None
-    _type: Any = None
-    # Merging must not change these: whoever waits for the group would wait for ever.
-    _IMMUTABLE_OPTIONS: ClassVar[set[str]] = {"group_id", "stamped_headers"}
-
-    id = _item("options", "task_id", doc="Id of the task, once the signature is frozen.")
-    parent_id = _item("options", "parent_id", doc="Id of the task that sends this one.")
-    root_id = _item("options", "root_id", doc="Id of the first task of the work-flow.")
-    task = _item("task", doc="Name of the task.")
-    args = _item("args", doc="Positional arguments.")
-    kwargs = _item("kwargs", doc="Keyword arguments.")
-    options = _item("options", doc="Options of `Task.apply_async`.")
-    subtask_type = _item("subtask_type", doc="Registered name of the kind of signature.")
-    immutable = _item("immutable", doc="Whether further arguments are ignored.")
 
     @classmethod
     def register_type(cls, name: str | None = None) -> Callable[[S], S]:
@@ -112,19 +87,22 @@ class Signature(dict[str, Any], Generic[R]):
         **ex: Any,
     ) -> None:
         self._app = app
-        if isinstance(task, Mapping):
+        if isinstance(task, dict):
             super().__init__(task)
             return
         name = getattr(task, "name", None)
         if name is not None:
             self._type = task
+        elif isinstance(task, Mapping):
+            super().__init__(task)
+            return
         elif type is not None:
             self._type = type
         super().__init__(
             task=task if name is None else name,
             args=tuple(args or ()),
             kwargs=kwargs or {},
-            options=dict(options or {}, **ex),
+            options={**(options or _NOTHING), **ex},
             subtask_type=subtask_type,
             immutable=immutable,
         )
@@ -153,10 +131,30 @@ class Signature(dict[str, Any], Generic[R]):
         An option that is None counts as not given.
         """
         given = {key: value for key, value in options.items() if value is not None}
-        merged = self._merge(args, kwargs, given) if args or kwargs or given else None
-        args, kwargs, options = merged or (self.args, self.kwargs, self.options)
+        if args or kwargs or given:
+            args, kwargs, options = self._merge(args, kwargs, given)
+        else:
+            args, kwargs, options = self["args"], self["kwargs"], self["options"]
+        if "link" in options or "link_error" in options:
+            self._refuse_circles()
         result: AsyncResult[R] = self._apply_async(args, kwargs, **options)
         return result
+
+    async def adelay(self, *partial_args: Any, **partial_kwargs: Any) -> AsyncResult[R]:
+        """`delay` for coroutines."""
+        return await self.aapply_async(partial_args, partial_kwargs)
+
+    async def aapply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult[R]:
+        """`apply_async` for coroutines: the event loop goes on while the rows are written."""
+        from pgtasks.app import publish
+
+        async with publish.abatch(self.app):
+            return self.apply_async(args, kwargs, **options)
 
     def apply(
         self,
@@ -167,6 +165,7 @@ class Signature(dict[str, Any], Generic[R]):
         """Run the task here, as a worker would, and return its `EagerResult`."""
         given = {key: value for key, value in options.items() if value is not None}
         args, kwargs, options = self._merge(args, kwargs, given)
+        self._refuse_circles()
         result: AsyncResult[R] = self.type.apply(args, kwargs, **options)
         return result
 
@@ -174,35 +173,24 @@ class Signature(dict[str, Any], Generic[R]):
         """``~signature`` sends the task and waits for its result."""
         return self.apply_async().get()
 
-    # ── copies ──────────────────────────────────────────────────────────────────────────
-
-    def _merge(
-        self,
-        args: Iterable[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-        force: bool = False,
-    ) -> tuple[Any, Any, dict[str, Any]]:
-        """Put ``args`` in front of ours, ``kwargs`` and ``options`` over ours.
-
-        Stamps and the group a signature belongs to stay as they are.
-        """
-        merged = self.options
-        if options is not None:
-            fixed = self._IMMUTABLE_OPTIONS.union(self.options.get("stamped_headers") or ())
-            merged = dict(self.options)
-            merged.update(
-                (key, value)
-                for key, value in options.items()
-                if key not in fixed or key not in self.options
-            )
-        if self.immutable and not force:
-            return self.args, self.kwargs, merged
-        return (
-            (*args, *self.args) if args else self.args,
-            {**self.kwargs, **kwargs} if kwargs else self.kwargs,
-            merged,
+    def election(self) -> Any:
+        """Have the workers elect the one that runs the task, with ``control.election``."""
+        task = self.type
+        task_id = self.options.get("task_id") or package.uuid()
+        properties = task.backend.on_task_call(None, task_id) or {}
+        task.app.control.election(
+            task_id, "task", self.clone(task_id=task_id, **properties), connection=None
         )
+        return task.AsyncResult(task_id)
+
+    def _refuse_circles(self) -> None:
+        if leads_back(self):
+            raise ValueError(
+                f"The links of {self['task']} lead back to it: it would call itself for "
+                f"ever. Link a clone() of it instead."
+            )
+
+    # ── copies ──────────────────────────────────────────────────────────────────────────
 
     def clone(
         self,
@@ -210,23 +198,26 @@ class Signature(dict[str, Any], Generic[R]):
         kwargs: Mapping[str, Any] | None = None,
         **opts: Any,
     ) -> Self:
-        """A copy, with more arguments and options when they are given."""
-        more = self._merge(args, kwargs, opts) if args or kwargs or opts else None
-        args, kwargs, options = more or (self.args, self.kwargs, self.options)
-        copy: Any = Signature.from_dict(
-            {
-                "task": self.task,
-                "args": tuple(args),
-                # Its own mapping (celery #10560), yet not a deep copy: chunks and maps
-                # keep iterators in there that must not be run.
-                "kwargs": dict(kwargs),
-                # Deep, or linking a callback to the copy would link it to the original.
-                "options": deepcopy(options),
-                "subtask_type": self.subtask_type,
-                "immutable": self.immutable,
-            },
-            app=self._app,
-        )
+        """A copy, with more arguments and options when they are given.
+
+        The mapping of keyword arguments is its own (celery #10560), their values are not
+        copied: chunks and maps keep iterators in there that must not be run. Options are
+        copied through and through, or linking a callback to the copy would link it to the
+        original.
+        """
+        if args or kwargs or opts:
+            args, kwargs, options = self._merge(args, kwargs, opts)
+        else:
+            args, kwargs, options = self["args"], self["kwargs"], self["options"]
+        kind = self.get("subtask_type")
+        copy: Any = Signature.__new__(Signature)
+        copy.update(self)
+        copy["args"] = tuple(args)
+        copy["kwargs"] = dict(kwargs)
+        copy["options"] = copied_options(options) if options else {}
+        if kind:
+            copy = Signature.from_dict(copy, app=self._app)
+        copy._app = self._app
         copy._type = self._type
         return copy  # type: ignore[no-any-return]
 
@@ -260,14 +251,25 @@ class Signature(dict[str, Any], Generic[R]):
         """Give the task its id before it is sent, and return the result it will have.
 
         A frozen signature is one run: called twice, it would be the same task twice.
+
+        Args:
+            _id: The id, unless it has one already; a new one by default.
+            group_id: The group that it is a member of, unless it is one already.
+            chord: The body of the chord in whose header it is.
+            root_id: Id of the first task of the work-flow.
+            parent_id: Id of the task that sends it.
+            group_index: Its place in the group.
         """
-        options = self.options
-        task_id = options.get("task_id") or _id or uuid()
-        options["task_id"] = task_id
+        options = self["options"]
+        task_id = options.get("task_id")
+        if not task_id:
+            task_id = options["task_id"] = _id or package.uuid()
         if root_id:
             options["root_id"] = root_id
         if parent_id:
             options["parent_id"] = parent_id
+        if "reply_to" not in options:
+            options["reply_to"] = self.app.thread_oid
         if group_id and "group_id" not in options:
             options["group_id"] = group_id
         if chord:
@@ -279,126 +281,55 @@ class Signature(dict[str, Any], Generic[R]):
 
     _freeze = freeze
 
-    # ── options ─────────────────────────────────────────────────────────────────────────
+    # ── combining ───────────────────────────────────────────────────────────────────────
 
-    def set(self, immutable: bool | None = None, **options: Any) -> Self:
-        """Set options in place: ``add.s(2, 2).set(countdown=10)``."""
-        if immutable is not None:
-            self.set_immutable(immutable)
-        self.options.update(options)
-        return self
-
-    def set_immutable(self, immutable: bool) -> None:
-        """Take no further arguments, or take them again."""
-        self.immutable = immutable
-
-    def link(self, callback: Any) -> Any:
-        """Have ``callback`` sent with the result when this task has succeeded.
-
-        Returns:
-            The callback, so that calls can be chained from it.
-        """
-        return self._link("link", callback)
-
-    def link_error(self, errback: Any) -> Any:
-        """Have ``errback`` called when this task has failed.
-
-        Returns:
-            The errback, so that calls can be chained from it.
-        """
-        return self._link("link_error", errback)
-
-    def on_error(self, errback: Any) -> Self:
-        """`link_error`, but returns the signature itself."""
-        self.link_error(errback)
-        return self
-
-    def _link(self, key: str, callback: Any) -> Any:
-        if _leads_to(callback, self):
-            raise ValueError(
-                f"{callback!r} cannot be linked to {self!r}, for it leads back to it: the "
-                f"two would call each other for ever. Link a clone() of one of them."
-            )
-        return self.append_to_list_option(key, callback)
-
-    def _with_list_option(self, key: str) -> MutableSequence[Any]:
-        items: Any = self.options.setdefault(key, [])
-        if not isinstance(items, MutableSequence):
-            items = self.options[key] = [items]
-        return items  # type: ignore[no-any-return]
-
-    def append_to_list_option(self, key: str, value: Any) -> Any:
-        """Add ``value`` to the list that is option ``key``, unless it is there already."""
-        items = self._with_list_option(key)
-        if value not in items:
-            items.append(value)
-        return value
-
-    def extend_list_option(self, key: str, value: Any) -> None:
-        """Add one value, or each of a list, to the list that is option ``key``."""
-        self._with_list_option(key).extend(maybe_list(value) or ())
-
-    def flatten_links(self) -> list[Any]:
-        """This signature and everything linked to it, however indirectly."""
-        links = maybe_list(self.options.get("link")) or ()
-        return [
-            self,
-            *itertools.chain.from_iterable(link.flatten_links() for link in links),
-        ]
-
-    # ── what it belongs to ──────────────────────────────────────────────────────────────
-
-    @property
-    def name(self) -> str:
-        """Name of the task."""
-        return self.task  # type: ignore[no-any-return]
-
-    @cached_property
-    def type(self) -> Any:
-        """The task itself; NotRegistered where only its name is known."""
-        return self._type or self.app.tasks[self["task"]]
-
-    @cached_property
-    def app(self) -> Any:
-        """The app that sends the task."""
-        return self._app or current_app
-
-    @cached_property
-    def AsyncResult(self) -> Any:
-        """The class of results that the task makes."""
-        try:
-            return self.type.AsyncResult
-        except KeyError:
-            return self.app.AsyncResult
-
-    @cached_property
-    def _apply_async(self) -> Any:
-        try:
-            return self.type.apply_async
-        except KeyError:
-            # Not registered here: whoever runs the worker may know it.
-            return bind_arguments(self.app.send_task, self["task"])
-
-    # ── being a dict that travels ───────────────────────────────────────────────────────
-
+    @overload  # type: ignore[override]
+    def __or__(self, other: group) -> Signature[Any]: ...
+    @overload
+    def __or__(self, other: Signature[T]) -> Signature[T]: ...
     def __or__(self, other: Any) -> Any:
+        """``a | b``: call ``b`` with the result of ``a``."""
+        if isinstance(other, package.group):
+            if package.is_empty_group(other):
+                return package._chain(self, app=self._app)
+            other = package.maybe_unroll_group(other)
+        if isinstance(other, package._chain):
+            return package._chain((self, *other.unchain_tasks()), app=self._app)
+        if isinstance(other, Signature):
+            return package._chain(self, other, app=self._app)
+        return self._cannot_be_combined(other)
+
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self.__or__(other)
+
+    def __ror__(self, other: Any) -> Any:
+        return self._cannot_be_combined(other)
+
+    def _cannot_be_combined(self, other: Any) -> Any:
         # dict would merge the two into one nonsensical call, and does so even if this
         # only answers NotImplemented.
-        raise TypeError(
-            f"{type(self).__name__!r} and {type(other).__name__!r} cannot be combined with |."
-        )
+        if isinstance(other, Mapping):
+            raise TypeError(
+                f"{type(self).__name__!r} and {type(other).__name__!r} cannot be combined "
+                f"with |. Make a signature of the dict first: signature(…)."
+            )
+        return NotImplemented
 
-    __ror__ = __ior__ = __or__
+    # ── being a dict that travels ───────────────────────────────────────────────────────
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
         # Options are changed when a work-flow is prepared, arguments may be iterators.
         copy = dict(self)
         memo[id(self)] = copy
-        copy["options"] = deepcopy(self.options, memo)
+        copy["options"] = copied_options(self["options"], memo)
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
         return signature, (dict(self),)
+
+    if not TYPE_CHECKING:
+        # Every kind, whether it is generic to type checkers or not.
+        __class_getitem__ = classmethod(GenericAlias)
 
     def __json__(self) -> dict[str, Any]:
         return dict(self)
@@ -419,22 +350,6 @@ class Signature(dict[str, Any], Generic[R]):
         return self.reprcall()
 
 
-def _leads_to(start: Any, target: Any) -> bool:
-    """Whether following links from ``start`` arrives at the very object ``target``."""
-    pending, seen = [start], set()
-    while pending:
-        link = pending.pop()
-        if link is target:
-            return True
-        if id(link) in seen or not isinstance(link, Mapping):
-            continue
-        seen.add(id(link))
-        options = link.get("options") or {}
-        for key in ("link", "link_error"):
-            pending.extend(maybe_list(options.get(key)) or ())
-    return False
-
-
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
     """Make a signature of a task, of a name, or of a dict that was one.
 
@@ -442,7 +357,9 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
     """
     if isinstance(varies, Signature):
         return varies.clone()
-    if isinstance(varies, Mapping):
+    if isinstance(varies, dict) or (
+        isinstance(varies, Mapping) and not hasattr(varies, "name")
+    ):
         return Signature.from_dict(varies, app=kwargs.get("app"))
     return Signature(varies, *args, **kwargs)
 
@@ -457,14 +374,23 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
     """
     if d is None:
         return None
-    if isinstance(d, Signature):
+    if isinstance(d, (Signature, CallableSignature)):
         if clone:
             d = d.clone()
     elif isinstance(d, Mapping):
-        d = signature(d)
+        d = signature(d, app=app)
+    elif isinstance(d, (list, tuple)):
+        return d
     if app is not None:
         d._app = app
     return d
+
+
+def as_signature(task: Any, app: Any = None) -> Any:
+    """A member of a work-flow as a signature; one that is one already stays as it is."""
+    if isinstance(task, Mapping) and not isinstance(task, Signature):
+        return Signature.from_dict(task, app=app)
+    return task
 
 
 subtask = signature

@@ -23,7 +23,7 @@ from pgtasks.cli.demo_run import (
     step,
     stop_like_ctrl_c,
 )
-from pgtasks.dev.postgres import EmbeddedPostgresError, private_server
+from pgtasks.dev.postgres import private_server
 from pgtasks.exceptions import PgtasksError
 from pgtasks.storage import schema
 from pgtasks.storage.database import Database
@@ -61,7 +61,7 @@ def small(*, chaos: bool = False) -> None:
     try:
         with ExitStack() as cleanup:
             good = run(console, cleanup, chaos=chaos)
-    except (PgtasksError, EmbeddedPostgresError) as failure:
+    except PgtasksError as failure:
         raise click.ClickException(str(failure)) from failure
     sys.exit(0 if good else 1)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from pgtasks.cli.alias import VARIABLE, answer_to_celery
 from pgtasks.cli.invocation import Invocation
+from pgtasks.cli.types import COMMAS, LOG_LEVEL, MOMENT, MOMENT_OR_SECONDS, JsonParam
 
 __all__ = [
     "COMMAS",
@@ -86,6 +87,11 @@ def _change_folder(ctx: click.Context, param: click.Parameter, value: Path | Non
         _go_to(value)
 
 
+def _answer_to_celery(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        answer_to_celery()
+
+
 def global_options(*, hidden: bool = False) -> list[click.Parameter]:
     """The options that stand before the command, or, hidden from its help, behind it."""
 
@@ -142,6 +148,14 @@ def global_options(*, hidden: bool = False) -> list[click.Parameter]:
             help="Module with the configuration.",
         ),
         make(
+            "--as-celery",
+            envvar=VARIABLE,
+            is_flag=True,
+            is_eager=True,
+            callback=_answer_to_celery,
+            help="Let the program's imports of celery find pgtasks.",
+        ),
+        make(
             "--workdir",
             type=click.Path(path_type=Path),
             metavar="FOLDER",
@@ -191,7 +205,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, knowing the application's own options."""
-        invocation = ctx.obj
+        invocation = _invocation(ctx)
         if invocation is not None:
             args = _take_values(invocation, args)
             if invocation.named is not None:
@@ -215,9 +229,15 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; the application hears of its own options first."""
-        if ctx.obj is not None:
-            ctx.obj.tell_user_options(self, ctx.params)
+        invocation = _invocation(ctx)
+        if invocation is not None:
+            invocation.tell_user_options(self, ctx.params)
         return super().invoke(ctx)
+
+
+def _invocation(ctx: click.Context) -> Invocation | None:
+    # A program of somebody's own may use the class, with an object of its own.
+    return ctx.obj if isinstance(ctx.obj, Invocation) else None
 
 
 _VALUES = {
@@ -246,6 +266,9 @@ def _take_values(invocation: Invocation, args: Sequence[str]) -> list[str]:
         option, equals, value = word.partition("=")
         if word[:2] in ("-A", "-b") and word[2:3] not in ("", "="):
             option, equals, value = word[:2], "=", word[2:]
+        if word == "--as-celery":
+            answer_to_celery()
+            continue
         name = _VALUES.get(option)
         if name is None:
             rest.append(word)
@@ -326,104 +349,3 @@ class Group(click.Group):
 
 def _either(words: Sequence[str]) -> str:
     return " or ".join(repr(word) for word in words)
-
-
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]
-else:
-    # Only newer versions of click have it generic.
-    _ParamType = click.ParamType
-
-
-# ── types ───────────────────────────────────────────────────────────────────────────────
-
-
-class _Commas(_ParamType):
-    name = "names"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[str]:
-        if isinstance(value, str):
-            return [name.strip() for name in value.split(",") if name.strip()]
-        return list(value)
-
-
-class JsonParam(_ParamType):
-    """JSON of one type.
-
-    Args:
-        type: ``list`` or ``dict``.
-        example: Shown where somebody wrote something else.
-    """
-
-    name = "json"
-
-    def __init__(self, type: type, example: str) -> None:
-        self._type = type
-        self._example = example
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
-        """Read it."""
-        if isinstance(value, self._type):
-            return value
-        try:
-            read = json.loads(value)
-        except ValueError as error:
-            self.fail(
-                f"{value!r} is not JSON ({error}). Write {self._example}.", param, ctx
-            )
-        if not isinstance(read, self._type):
-            kind = "a list" if self._type is list else "an object"
-            self.fail(f"{value!r} is not {kind}. Write {self._example}.", param, ctx)
-        return read
-
-
-class _Moment(_ParamType):
-    name = "time"
-
-    def __init__(self, *, seconds: bool) -> None:
-        self._seconds = seconds
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
-        from pgtasks.utils.time import maybe_iso8601
-
-        if self._seconds:
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                pass
-        try:
-            return maybe_iso8601(value)
-        except (TypeError, ValueError):
-            instead = " or a number of seconds" if self._seconds else ""
-            self.fail(
-                f"{value!r} is no time. Write it as 2026-01-31T18:30:00+01:00{instead}.",
-                param,
-                ctx,
-            )
-
-
-class _LogLevel(click.Choice):  # type: ignore[type-arg,unused-ignore]
-    def __init__(self) -> None:
-        levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
-        super().__init__(levels, case_sensitive=False)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
-        from pgtasks.utils.log import mlevel
-
-        return (
-            value if isinstance(value, int) else mlevel(super().convert(value, param, ctx))
-        )
-
-
-COMMAS = _Commas()
-MOMENT = _Moment(seconds=False)
-MOMENT_OR_SECONDS = _Moment(seconds=True)
-LOG_LEVEL = _LogLevel()

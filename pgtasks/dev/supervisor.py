@@ -24,6 +24,7 @@ import time
 import traceback
 from dataclasses import dataclass
 
+from pgtasks.dev.detached import detach
 from pgtasks.dev.processes import (
     Prctl,
     adopt_orphans,
@@ -375,37 +376,8 @@ def main(text: str) -> None:
     """Give up root's rights, detach from whoever started us, and serve."""
     order = Order(**json.loads(text))
     prctl = find_prctl()
-    if order.uid is not None and order.gid is not None:
-        os.setgroups([])
-        os.setgid(order.gid)
-        os.setuid(order.uid)
-    os.umask(0o077)
-    os.chdir(order.folder)
-    locked, tell = os.pipe()
-    if os.fork():
-        # The starter waits for us, and we until the child holds the lock or has given up.
-        os.close(tell)
-        os.read(locked, 1)
-        os._exit(0)
-    os.close(locked)
-    lock = os.open("supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    for _ in range(200):
-        # A user that looks whether we live holds the lock for a moment, so try again.
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            time.sleep(0.005)
-    else:
+    if not detach(order.folder, order.uid, order.gid):
         return  # another supervisor was faster
-    with contextlib.suppress(OSError):
-        if os.path.getsize("postgres.log") > 2_000_000:
-            os.replace("postgres.log", "postgres.log.1")
-    log = os.open("postgres.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    os.close(tell)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     adopt_orphans(prctl)
     wakeup, write = os.pipe()

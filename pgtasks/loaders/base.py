@@ -213,20 +213,16 @@ class BaseLoader:
         Raises:
             ValueError: A value is not of its setting's type.
         """
-        return self.app.conf.parse(
+        from pgtasks.loaders.cmdline import parse
+
+        return parse(
             args,
             namespace,
             re_type,
-            extra_types={"json": _loads, **(extra_types or {})},
+            extra_types=extra_types or {},
             override_types=override_types
             or dict.fromkeys(("tuple", "list", "dict"), "json"),
         )
-
-
-def _loads(text: str) -> Any:
-    import json
-
-    return json.loads(text)
 
 
 def autodiscover_tasks(

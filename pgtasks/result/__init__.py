@@ -69,7 +69,8 @@ def denied_join_result() -> Iterator[None]:
 
 # Below, because these modules ask the functions above, under this module's name: tests
 # replace ``result.task_join_will_block`` here.
-from pgtasks.result.async_result import AsyncResult, ResultBase  # noqa: E402
+from pgtasks.result.async_result import AsyncResult  # noqa: E402
 from pgtasks.result.eager import EagerResult  # noqa: E402
 from pgtasks.result.group_result import GroupResult, result_from_tuple  # noqa: E402
+from pgtasks.result.meta import ResultBase  # noqa: E402
 from pgtasks.result.result_set import ResultSet  # noqa: E402

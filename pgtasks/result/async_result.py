@@ -1,16 +1,15 @@
-"""The result of one task, which may not be there yet."""
+"""The result of one task, which may not be there yet: waited for, revoked, forgotten."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from datetime import datetime
-from functools import cached_property
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from pgtasks import _state, states
 from pgtasks import result as package
-from pgtasks.exceptions import IncompleteStream, TimeoutError
+from pgtasks.exceptions import TimeoutError
+from pgtasks.result.meta import ResultBase, TaskMeta
+from pgtasks.result.tree import ResultTree
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,14 +19,7 @@ __all__ = ["AsyncResult", "ResultBase"]
 R = TypeVar("R")
 
 
-class ResultBase:
-    """What all results have in common."""
-
-    #: Result of the task before this one in a chain.
-    parent: ResultBase | None = None
-
-
-class AsyncResult(ResultBase, Generic[R]):
+class AsyncResult(TaskMeta, ResultTree, Generic[R]):
     """The state and the result of one task, by its id.
 
     An id that nobody has heard of is PENDING: it may yet be sent.
@@ -46,14 +38,7 @@ class AsyncResult(ResultBase, Generic[R]):
 
     TimeoutError: ClassVar[type[Exception]] = TimeoutError
 
-    app: Any = None
-    backend: Any = None
-    id: str = None  # type: ignore[assignment]
     conflict: bool = False
-
-    _cache: dict[str, Any] | None = None
-    _ignored: bool = False
-    _on_ready: Any = None
 
     def __init__(
         self,
@@ -191,106 +176,6 @@ class AsyncResult(ResultBase, Generic[R]):
         for node in reversed(list(self._parents())):
             node.maybe_throw()
 
-    def _parents(self) -> Iterator[Any]:
-        node = self.parent
-        while node:
-            yield node
-            node = node.parent
-
-    # ── looking ─────────────────────────────────────────────────────────────────────────
-
-    @property
-    def state(self) -> str:
-        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or the task's own."""
-        return self._get_task_meta()["status"]  # type: ignore[no-any-return]
-
-    status = state
-
-    @property
-    def result(self) -> Any:
-        """What the task returned, what it raised, or the meta of its own state."""
-        return self._get_task_meta()["result"]
-
-    info = result
-
-    @property
-    def traceback(self) -> str | None:
-        """Text of the traceback, if the task failed."""
-        return self._get_task_meta().get("traceback")
-
-    @property
-    def children(self) -> list[Any] | None:
-        """Results of the tasks that this one sent."""
-        return self._get_task_meta().get("children")
-
-    @property
-    def name(self) -> str | None:
-        """Name of the task."""
-        return self._get_task_meta().get("name")
-
-    @property
-    def args(self) -> Any:
-        """Positional arguments of the task."""
-        return self._get_task_meta().get("args")
-
-    @property
-    def kwargs(self) -> Any:
-        """Keyword arguments of the task."""
-        return self._get_task_meta().get("kwargs")
-
-    @property
-    def worker(self) -> str | None:
-        """Worker that ran the task."""
-        return self._get_task_meta().get("worker")
-
-    @property
-    def retries(self) -> int | None:
-        """How often the task was retried."""
-        return self._get_task_meta().get("retries")
-
-    @property
-    def queue(self) -> str | None:
-        """Queue that the task was sent to."""
-        return self._get_task_meta().get("queue")
-
-    @property
-    def date_done(self) -> datetime | None:
-        """When the task ended, with its time zone."""
-        done = self._get_task_meta().get("date_done")
-        if done and not isinstance(done, datetime):
-            return datetime.fromisoformat(done)
-        return done
-
-    @property
-    def job(self) -> Any:
-        """The task's row, a `pgtasks.storage.results.Result`; None where there is none."""
-        return self.backend.get_job(self.id)
-
-    def ready(self) -> bool:
-        """Whether the task has ended, in whichever way."""
-        return self.state in self.backend.READY_STATES
-
-    def successful(self) -> bool:
-        """Whether the task has returned."""
-        return self.state == states.SUCCESS
-
-    def failed(self) -> bool:
-        """Whether the task has raised; a revoked task has not."""
-        return self.state == states.FAILURE
-
-    def exists(self) -> bool:
-        """Whether anything is known of the task; PENDING alone does not tell."""
-        return self.backend.task_result_exists(self.id)  # type: ignore[no-any-return]
-
-    @property
-    def ignored(self) -> bool:
-        """Whether the task was sent with its result ignored: `get` returns None at once."""
-        return self._ignored
-
-    @ignored.setter
-    def ignored(self, value: bool) -> None:
-        self._ignored = value
-
     # ── acting ──────────────────────────────────────────────────────────────────────────
 
     def forget(self) -> None:
@@ -380,101 +265,6 @@ class AsyncResult(ResultBase, Generic[R]):
                 return None
             return tblib.Traceback.from_string(text).as_traceback()
         return None
-
-    # ── walking through what the task sent ──────────────────────────────────────────────
-
-    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
-        """Walk through this result and everything it sent, as ``(parent, result)``.
-
-        Raises:
-            IncompleteStream: One is not ready, and ``intermediate`` is not set.
-        """
-        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
-        while waiting:
-            parent, node = waiting.popleft()
-            yield parent, node
-            if node.ready():
-                waiting.extend((node, child) for child in node.children or ())
-            elif not intermediate:
-                raise IncompleteStream(
-                    f"{node!r} is not ready, so that what it sent is not known yet. Wait "
-                    f"for it, or pass intermediate=True."
-                )
-
-    def collect(
-        self, intermediate: bool = False, **kwargs: Any
-    ) -> Iterator[tuple[Any, Any]]:
-        """Wait for this task and for those that it sent, as ``(result, value)``.
-
-        Follows results that a task returned or sent, so that the leaves of a tree of
-        tasks come out; ``Task.trail`` must be on, as it is by default.
-
-        Example:
-            >>> from tasks import A
-            >>> result = A.delay(10)
-            >>> [value for child, value in result.collect()
-            ...  if not child.children]
-            [0, 1, 4, 9, 16, 25, 36, 49, 64, 81]
-        """
-        for _, node in self.iterdeps(intermediate=intermediate):
-            yield node, node.get(**kwargs)
-
-    def build_graph(self, intermediate: bool = False, formatter: Any = None) -> Any:
-        """This result and everything it led to, as a `DependencyGraph`."""
-        from pgtasks.utils.graph import DependencyGraph, GraphFormatter
-
-        graph = DependencyGraph(
-            formatter=formatter or GraphFormatter(root=self.id, shape="oval")
-        )
-        for parent, node in self.iterdeps(intermediate=intermediate):
-            graph.add_arc(node)
-            if parent:
-                graph.add_edge(parent, node)
-        return graph
-
-    @cached_property
-    def graph(self) -> Any:
-        """`build_graph`, once."""
-        return self.build_graph()
-
-    def get_leaf(self) -> Any:
-        """The value of the last of all tasks that this one led to."""
-        value = None
-        for _, node in self.iterdeps():
-            value = node.get()
-        return value
-
-    # ── reading, once it is final ───────────────────────────────────────────────────────
-
-    def _get_task_meta(self) -> dict[str, Any]:
-        if self._cache is None:
-            return self._maybe_set_cache(self.backend.get_task_meta(self.id))  # type: ignore[no-any-return]
-        return self._cache
-
-    def _maybe_set_cache(self, meta: Any) -> Any:
-        if meta and meta["status"] in states.READY_STATES:
-            self._set_cache(self.backend.meta_from_decoded(meta))
-            if self._on_ready is not None:
-                self._on_ready(self)
-            return self._cache
-        return meta
-
-    def _set_cache(self, meta: dict[str, Any]) -> dict[str, Any]:
-        children = meta.get("children")
-        if children:
-            meta["children"] = [
-                package.result_from_tuple(child, self.app) for child in children
-            ]
-        self._cache = meta
-        return meta
-
-    def _iter_meta(self, **kwargs: Any) -> Iterator[dict[str, Any]]:
-        return iter([self._get_task_meta()])
-
-    @property
-    def supports_native_join(self) -> bool:
-        """Whether many results can be read at once."""
-        return self.backend.supports_native_join  # type: ignore[no-any-return]
 
     # ── identity ────────────────────────────────────────────────────────────────────────
 

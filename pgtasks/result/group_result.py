@@ -6,7 +6,7 @@ from typing import Any
 
 from pgtasks import _state
 from pgtasks._state import current_app
-from pgtasks.result.async_result import ResultBase
+from pgtasks.result.meta import ResultBase
 from pgtasks.result.result_set import ResultSet
 
 __all__ = ["GroupResult", "result_from_tuple"]
@@ -64,6 +64,11 @@ class GroupResult(ResultSet):
         parent: Any = self.parent
         members = [result.as_tuple() for result in self.results]
         return (self.id, parent and parent.as_tuple()), members
+
+    def as_list(self) -> list[str]:
+        """The ids of the members, and those of the tasks before the group in a chain."""
+        parent: Any = self.parent
+        return [*self._task_ids(), *(parent.as_list() if parent is not None else ())]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.__reduce_args__()

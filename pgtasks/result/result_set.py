@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-from weakref import proxy
 
 from pgtasks import result as package
 from pgtasks import states
-from pgtasks._state import current_app
 from pgtasks.exceptions import ImproperlyConfigured
-from pgtasks.result.async_result import ResultBase
+from pgtasks.result.members import Members
 
 __all__ = ["ResultSet"]
 
 
-class ResultSet(ResultBase):
+class ResultSet(Members):
     """A collection of results: ready when all are, failed when one is.
 
     Args:
@@ -25,150 +23,62 @@ class ResultSet(ResultBase):
         ready_barrier: A barrier (vine's) to use instead of our own.
     """
 
-    #: The results, in the order in which they were given.
-    results: list[Any]
-
-    _app: Any = None
-    _barrier: Any = None
-    _promise: Any = None
-
-    def __init__(
-        self,
-        results: list[Any],
-        app: Any = None,
-        ready_barrier: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        self._app = app
-        self.results = results
-        if ready_barrier is not None:
-            self._set_ready_barrier(ready_barrier)
-
-    # ── promises, which most sets never need ────────────────────────────────────────────
-
-    @property
-    def on_ready(self) -> Any:
-        """A promise (vine's), fulfilled when all results have been seen to be ready."""
-        if self._promise is None:
-            self._make_barrier()
-        return self._promise
-
-    @property
-    def _on_full(self) -> Any:
-        if self._barrier is None:
-            self._make_barrier()
-        return self._barrier
-
-    def _make_barrier(self) -> None:
-        from vine import barrier
-
-        self._set_ready_barrier(barrier(self.results))
-
-    def _set_ready_barrier(self, ready_barrier: Any) -> None:
-        from vine import promise
-
-        self._promise = promise(args=(proxy(self),))
-        self._barrier = ready_barrier
-        self._barrier.then(promise(self._on_ready, weak=True))
-
-    def _on_ready(self) -> None:
-        if self.backend.is_async:
-            self.on_ready()
-
-    def then(
-        self,
-        callback: Callable[..., Any],
-        on_error: Callable[..., Any] | None = None,
-        weak: bool = False,
-    ) -> Any:
-        """Have ``callback`` called with this set once all have been seen to be ready."""
-        return self.on_ready.then(callback, on_error)
-
-    # ── members ─────────────────────────────────────────────────────────────────────────
-
-    def add(self, result: Any) -> None:
-        """Add ``result``, unless it is a member already."""
-        if result in self.results:
-            return
-        self.results.append(result)
-        if self._barrier is None:
-            return
-        if self._barrier.p.ready:
-            # The old barrier has fired. A new one waits for this result alone; those who
-            # subscribed before have been told and keep what they were told.
-            from vine import barrier
-
-            self._set_ready_barrier(barrier())
-            self._barrier.add(result)
-            self._barrier.finalize()
-        else:
-            self._barrier.add(result)
-
-    def remove(self, result: Any) -> None:
-        """Remove ``result``, or the result with that id.
-
-        Raises:
-            KeyError: It is not a member.
-        """
-        if isinstance(result, str):
-            result = self.app.AsyncResult(result)
-        try:
-            self.results.remove(result)
-        except ValueError:
-            raise KeyError(result) from None
-
-    def discard(self, result: Any) -> None:
-        """Remove ``result`` if it is a member."""
-        try:
-            self.remove(result)
-        except KeyError:
-            pass
-
-    def update(self, results: Iterable[Any]) -> None:
-        """Add those of ``results`` that are not members yet."""
-        self.results.extend(result for result in results if result not in self.results)
-
-    def clear(self) -> None:
-        """Remove all members, from the very list that was given."""
-        self.results[:] = []
-
     # ── looking ─────────────────────────────────────────────────────────────────────────
 
     def ready(self) -> bool:
         """Whether all have ended."""
-        return all(result.ready() for result in self._fresh())
+        return all(
+            result.ready() if state is None else state in states.READY_STATES
+            for result, state in self._looked_at()
+        )
 
     def waiting(self) -> bool:
         """Whether one has not ended."""
-        return any(not result.ready() for result in self._fresh())
+        return not self.ready()
 
     def successful(self) -> bool:
         """Whether all have returned."""
-        return all(result.successful() for result in self._fresh())
+        return all(
+            result.successful() if state is None else state == states.SUCCESS
+            for result, state in self._looked_at()
+        )
 
     def failed(self) -> bool:
         """Whether one has raised."""
-        return any(result.failed() for result in self._fresh())
+        return any(
+            result.failed() if state is None else state == states.FAILURE
+            for result, state in self._looked_at()
+        )
 
     def completed_count(self) -> int:
         """How many have returned; those that failed are not among them."""
-        return sum(int(result.successful()) for result in self._fresh())
+        return sum(
+            int(result.successful() if state is None else state == states.SUCCESS)
+            for result, state in self._looked_at()
+        )
 
-    def _fresh(self) -> list[Any]:
-        """The members, after reading those that were unfinished in one go."""
+    def _looked_at(self) -> list[tuple[Any, str | None]]:
+        """The members and their states, those that are unfinished read in one go.
+
+        Where that is not possible the state is None, and the member has to be asked.
+        """
         unread = [
             result
             for result in self.results
             if getattr(result, "_cache", True) is None
             and hasattr(result, "_maybe_set_cache")
         ]
-        if len(unread) > 1:
-            read_many = getattr(self.backend, "read_many", None)
-            if read_many is not None:
-                metas = read_many([result.id for result in unread])
-                for result in unread:
-                    result._maybe_set_cache(metas.get(result.id))
-        return self.results
+        read_many = getattr(self.backend, "read_many", None) if len(unread) > 1 else None
+        if read_many is None:
+            return [(result, None) for result in self.results]
+        metas = read_many([result.id for result in unread])
+        found: dict[int, str] = {}
+        for result in unread:
+            # What there is no row of is PENDING, which is no more than we knew.
+            meta = metas.get(result.id) or {"status": states.PENDING, "result": None}
+            found[id(result)] = meta["status"]
+            result._maybe_set_cache(meta)
+        return [(result, found.get(id(result))) for result in self.results]
 
     # ── waiting ─────────────────────────────────────────────────────────────────────────
 
@@ -264,7 +174,8 @@ class ResultSet(ResultBase):
         """`join` that reads all unfinished results at once, in whichever order they end."""
         if disable_sync_subtasks:
             package.assert_will_not_block()
-        places = {result.id: place for place, result in enumerate(self.results)}
+        members = dict(enumerate(self.results))
+        places = {result.id: place for place, result in members.items()}
         values: list[Any] = [None] * len(self.results)
         for task_id, meta in self.iter_native(
             timeout, interval, no_ack, on_message, on_interval
@@ -277,6 +188,9 @@ class ResultSet(ResultBase):
                     for child in meta
                 ]
             else:
+                member = members[places[task_id]]
+                if hasattr(member, "_keep"):
+                    member._keep(meta)
                 value = meta["result"]
                 if propagate and meta["status"] in states.PROPAGATE_STATES:
                     raise value
@@ -285,6 +199,33 @@ class ResultSet(ResultBase):
             else:
                 values[places[task_id]] = value
         return None if callback else values
+
+    async def aget(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        disable_sync_subtasks: bool = True,
+    ) -> list[Any]:
+        """`get` for coroutines: the event loop goes on while this waits."""
+        import asyncio
+
+        if disable_sync_subtasks:
+            package.assert_will_not_block()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        # What has ended by now is read at once, so that it is not waited for one by one.
+        await asyncio.to_thread(self._looked_at)
+        values = []
+        for result in self.results:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            value = await result.aget(
+                timeout=left,
+                propagate=propagate,
+                interval=interval,
+                disable_sync_subtasks=disable_sync_subtasks,
+            )
+            values.append(value)
+        return values
 
     def iter_native(
         self,
@@ -312,8 +253,11 @@ class ResultSet(ResultBase):
         propagate: bool = True,
     ) -> None:
         """Raise the exception of a member that failed."""
-        for result in self.results:
-            result.maybe_throw(callback=callback, propagate=propagate)
+        for result, state in self._looked_at():
+            # One that is known to be unfinished has nothing to throw: asking it would be
+            # one more look at the store, for each of a thousand members.
+            if callback is not None or state is None or state in states.PROPAGATE_STATES:
+                result.maybe_throw(callback=callback, propagate=propagate)
 
     maybe_reraise = maybe_throw
 
@@ -334,7 +278,7 @@ class ResultSet(ResultBase):
     ) -> None:
         """Have none of the tasks run; see `AsyncResult.revoke`."""
         self.app.control.revoke(
-            [result.id for result in self.results],
+            self._task_ids(),
             connection=connection,
             timeout=timeout,
             terminate=terminate,
@@ -342,7 +286,7 @@ class ResultSet(ResultBase):
             reply=wait,
         )
 
-    # ── being a collection ──────────────────────────────────────────────────────────────
+    # ── the store ───────────────────────────────────────────────────────────────────────
 
     def _iter_meta(self, **kwargs: Any) -> Iterator[dict[str, Any]]:
         ids = {result.id for result in self.results}
@@ -356,48 +300,9 @@ class ResultSet(ResultBase):
             and result.state in states.PROPAGATE_STATES
         )
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.results)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.results[index]
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, ResultSet):
-            return other.results == self.results
-        return NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__}: [{', '.join(str(each.id) for each in self.results)}]>"
-        )
-
     @property
     def supports_native_join(self) -> bool | None:
         """Whether the results can be read at once; None for an empty set."""
         if not self.results:
             return None
         return self.results[0].supports_native_join  # type: ignore[no-any-return]
-
-    @property
-    def app(self) -> Any:
-        """The app that sent the tasks."""
-        if self._app is None:
-            self._app = (
-                self.results[0].app if self.results else current_app._get_current_object()
-            )
-        return self._app
-
-    @app.setter
-    def app(self, app: Any) -> None:
-        self._app = app
-
-    @property
-    def backend(self) -> Any:
-        """Where the results are read."""
-        return self.app.backend if self.app else self.results[0].backend

@@ -21,15 +21,13 @@ from pgtasks.storage.connections import (
 )
 from pgtasks.storage.database import (
     FOREIGN_STATEMENT,
-    MAX_AGE,
-    MAX_IDLE,
-    PATIENCE,
     SET_LOCAL,
     Database,
     compiled,
     full_jitter,
 )
 from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
+from pgtasks.storage.pool import MAX_AGE, MAX_IDLE, PATIENCE
 from pgtasks.storage.query import Query, Row
 
 __all__ = ["AsyncDatabase"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -17,19 +16,12 @@ import psycopg
 
 from pgtasks.storage.connections import Endpoint, Session, forget_inherited, is_idle
 from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
+from pgtasks.storage.pool import PATIENCE, Pool
 from pgtasks.storage.query import Query, Row, in_schema
 
 __all__ = ["Database", "compiled", "full_jitter"]
 
 T = TypeVar("T")
-
-# Connections that nobody missed for this long, or that are this old, are closed when
-# another one comes back: a burst of threads shall not cost the server for ever, and the
-# memory that a backend gathers for its plans is given back once an hour.
-MAX_IDLE = 300.0
-MAX_AGE = 3600.0
-# How long to wait for one of them when all are in use, and to try again with `retry`.
-PATIENCE = 30.0
 
 
 class Database:
@@ -81,7 +73,7 @@ class Database:
         self.endpoint = endpoint(url, pooled)
         self.endpoint.insist_on(settings or {})
         self.direct = self.endpoint if direct_url is None else endpoint(direct_url, None)
-        self._pool = _Pool(self.endpoint, pool_size)
+        self._pool = Pool(self.endpoint, pool_size)
         self._again: dict[str, Any] = {
             "schema": schema,
             "pool_size": pool_size,
@@ -157,7 +149,7 @@ class Database:
 
         The next query opens new ones.
         """
-        pool, self._pool = self._pool, _Pool(self.endpoint, self.pool_size)
+        pool, self._pool = self._pool, Pool(self.endpoint, self.pool_size)
         pool.close()
 
     def _persist(
@@ -223,11 +215,11 @@ class Database:
         pool.give_back(session)
         return rows
 
-    def _own_pool(self) -> _Pool:
+    def _own_pool(self) -> Pool:
         # The hook below does this in time; but uWSGI forks without running hooks.
         if self._pool.pid != os.getpid():
             forget_inherited()
-            self._pool = _Pool(self.endpoint, self.pool_size)
+            self._pool = Pool(self.endpoint, self.pool_size)
         return self._pool
 
 
@@ -238,7 +230,7 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 def _begin_anew() -> None:
     # A lock of the parent's may have been held when it forked: new pools, new locks.
     for database in list(_databases):
-        database._pool = _Pool(database.endpoint, database.pool_size)
+        database._pool = Pool(database.endpoint, database.pool_size)
 
 
 os.register_at_fork(after_in_child=_begin_anew)
@@ -306,115 +298,3 @@ def full_jitter(first: float = 0.1, most: float = 5.0) -> Iterator[float]:
     while True:
         yield random.uniform(0, bound)
         bound = min(most, bound * 2)
-
-
-class _Pool:
-    """The connections of one process: last in, first out, opened when none is idle.
-
-    Taking and giving back an idle one needs no lock (a list's pop and append are
-    atomic), so that a signal handler may call ``delay()`` in the middle of another.
-    """
-
-    def __init__(self, endpoint: Endpoint, size: int) -> None:
-        self.pid = os.getpid()
-        self._endpoint = endpoint
-        self._size = size
-        self._idle: list[Session] = []
-        self._freed = threading.Condition(threading.Lock())
-        self._waiting = 0
-        self._opening = 0
-        # Weak, so that a connection lost to an exception between two lines (time limits
-        # are raised anywhere) is not counted for ever.
-        self._open: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._closed = False
-
-    def take(self, timeout: float | None) -> Session:
-        deadline: float | None = None
-        while True:
-            try:
-                session = self._idle.pop()
-            except IndexError:
-                if deadline is None:
-                    patience = PATIENCE if timeout is None else timeout
-                    deadline = time.monotonic() + patience
-                if self._reserve(deadline):
-                    return self._connect(timeout)
-            else:
-                if session.line.is_alive():
-                    return session
-                session.close()
-                self.give_back(session)
-
-    def give_back(self, session: Session) -> None:
-        line = session.line
-        line.used = now = time.monotonic()
-        if self._closed or now - line.opened > MAX_AGE:
-            session.close()
-        if session.closed:
-            with self._freed:
-                self._open.discard(session)
-        else:
-            self._idle.append(session)
-            oldest = next(iter(self._idle), session)
-            if now - oldest.line.used > MAX_IDLE:
-                self._close_stale()
-        if self._waiting:
-            with self._freed:
-                self._freed.notify()
-
-    def renew(self) -> None:
-        """Close the idle connections."""
-        while self._idle:
-            self._close_stale()
-
-    def close(self) -> None:
-        """Close every connection: idle ones now, the others when they are given back."""
-        self._closed = True
-        self.renew()
-
-    def _close_stale(self) -> None:
-        try:
-            session = self._idle.pop(0)
-        except IndexError:  # another thread was faster
-            return
-        session.close()
-        with self._freed:
-            self._open.discard(session)
-
-    def _reserve(self, deadline: float) -> bool:
-        """True: there is room for one more, and it is ours. False: one may be idle now."""
-        with self._freed:
-            # Counted before looking: who gives back appends first and then reads this.
-            self._waiting += 1
-            try:
-                while not self._idle:
-                    if len(self._open) + self._opening < self._size:
-                        self._opening += 1
-                        return True
-                    remaining = deadline - time.monotonic()
-                    if remaining <= 0:
-                        raise StorageBusy(
-                            f"All {self._size} connections of this process to PostgreSQL "
-                            f"at {self._endpoint.address} are in use. Raise "
-                            f"'broker_pool_limit', or run fewer threads.",
-                            not_run=True,
-                        )
-                    # In slices, as nobody announces a connection that was lost.
-                    self._freed.wait(min(remaining, 0.5))
-                return False
-            finally:
-                self._waiting -= 1
-
-    def _connect(self, timeout: float | None) -> Session:
-        session = None
-        try:
-            session = self._endpoint.connect(timeout=timeout)
-            session.prepare_threshold = None if self._endpoint.pooled else 0
-            return session
-        finally:
-            with self._freed:
-                self._opening -= 1
-                if session is None:
-                    self._freed.notify()
-                else:
-                    self._open.add(session)

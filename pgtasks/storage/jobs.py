@@ -13,6 +13,7 @@ from pgtasks.storage.query import Query, Row, load
 __all__ = [
     "ACK_SETTINGS",
     "LOWEST",
+    "Acked",
     "Claimed",
     "Inserted",
     "Mark",
@@ -26,6 +27,7 @@ __all__ = [
     "progress",
     "prune",
     "purge",
+    "recount",
     "recover",
     "salvage",
     "settle",
@@ -207,6 +209,7 @@ class Settlement(NamedTuple):
     abandoned: bool
     document: str
     follow_ups: list[str]
+    stillborn: list[str]
 
 
 def settle(outcome: Outcome, task_id: str) -> Settlement:
@@ -220,6 +223,8 @@ def settle(outcome: Outcome, task_id: str) -> Settlement:
         "crashed": int(outcome.crashed),
         "abandoned": outcome.abandoned,
     }
+    if outcome.replaced:
+        document["replaced"] = True
     for name in _OPTIONAL:
         value = getattr(outcome, name)
         if value is not None:
@@ -242,6 +247,7 @@ def settle(outcome: Outcome, task_id: str) -> Settlement:
             json.dumps({"follows": outcome.id, **job.document()})
             for job in outcome.follow_ups
         ],
+        [json.dumps({"follows": outcome.id, **row}) for row in outcome.stillborn],
     )
 
 
@@ -256,15 +262,34 @@ ACK_SETTINGS = {"enable_nestloop": "off", "enable_hashjoin": "on"}
 outcome with each row: 250 ms for 420 outcomes, where a hash takes 5."""
 
 
-def ack(settlements: Sequence[Settlement]) -> Query[set[int]]:
-    """Settle jobs, whatever became of them; the answer holds those that were ours to settle."""
+class Acked(NamedTuple):
+    """What came of settling jobs.
+
+    Attributes:
+        ids: Those that were ours to settle.
+        queues: Where jobs are now that may run: follow-ups, or what ran and runs again.
+    """
+
+    ids: set[int]
+    queues: set[str]
+
+
+def ack(settlements: Sequence[Settlement]) -> Query[Acked]:
+    """Settle jobs, whatever became of them."""
     follow_ups = [each for settlement in settlements for each in settlement.follow_ups]
+    stillborn = [each for settlement in settlements for each in settlement.stillborn]
     params = {
         "outcomes": f"[{','.join([each.document for each in settlements])}]",
         "follow_ups": f"[{','.join(follow_ups)}]",
+        "stillborn": f"[{','.join(stillborn)}]",
         "ids": f"{{{','.join([str(each.id) for each in settlements])}}}",
     }
-    return Query(SQL["ack"], params, _ids)
+    return Query(
+        SQL["ack"],
+        params,
+        # A notification that was sent is an empty text.
+        lambda rows: Acked(_ids(rows), {queue for _, queue in rows if queue}),
+    )
 
 
 def _ids(rows: Sequence[Row]) -> set[int]:
@@ -314,7 +339,26 @@ def progress(task_id: str, state: str, meta: str | None) -> Query[bool]:
 
 def purge(queues: Sequence[str], *, limit: int = 1000) -> Query[int]:
     """Delete up to ``limit`` waiting jobs of ``queues``; the answer is how many."""
-    return Query(SQL["purge"], {"queues": list(queues), "limit": limit}, len)
+    params = {"queues": list(queues), "limit": limit}
+    return Query(SQL["purge"], params, lambda rows: sum(row[0] is not None for row in rows))
+
+
+def recount(*, age: float = 10.0) -> Query[int]:
+    """Release what waits for chords that no job belongs to any more, and drop those.
+
+    The net below the counting: rows that somebody deletes by hand are not counted.
+
+    Args:
+        age: Seconds since the chord was inserted; younger ones are left alone.
+
+    Returns:
+        How many jobs were released.
+    """
+
+    def read(rows: Sequence[Row]) -> int:
+        return sum(row[0] is not None for row in rows)
+
+    return Query(SQL["recount"], {"age": age}, read)
 
 
 def prune(age: float, *, limit: int = 1000) -> Query[int]:

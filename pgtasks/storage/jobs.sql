@@ -19,6 +19,44 @@ select id, task_id,
             then pg_notify('pgtasks.jobs', inserted.queue)::text end
 from inserted
 
+-- fragment: document
+    task text, task_id text, queue text, priority smallint,
+    args text, kwargs text, body bytea, content_type text, content_encoding text,
+    delay float8, eta timestamptz, expires_in float8, expires timestamptz,
+    max_attempts integer, retries integer, time_limit float8, soft_time_limit float8,
+    ignore_result boolean, root_id text, parent_id text, group_id text, group_index integer,
+    origin text, headers text, embed text, meta text, tags text[], unique_key text,
+    chord text, awaits text
+
+-- fragment: columns
+    task, task_id, queue, priority, args, kwargs, body, content_type, content_encoding,
+    scheduled_at, state, expires_at, max_attempts, retries, time_limit, soft_time_limit,
+    ignore_result, root_id, parent_id, group_id, group_index,
+    origin, headers, embed, meta, tags, unique_key, chord, awaits, delay, expires_in
+
+-- fragment: values
+-- What waits for a chord is due, and expires, as many seconds after its release.
+    document.task, document.task_id, coalesce(document.queue, 'celery'),
+    coalesce(document.priority, 0), coalesce(document.args, '[]'), coalesce(document.kwargs, '{}'),
+    document.body, coalesce(document.content_type, 'application/json'),
+    coalesce(document.content_encoding, 'utf-8'),
+    coalesce(case when document.awaits is null
+                  then clock_timestamp() + make_interval(secs => document.delay) end,
+             document.eta, clock_timestamp()),
+    case when document.awaits is not null then 'suspended'
+         when document.delay > 0 or (document.delay is null and document.eta > clock_timestamp())
+         then 'scheduled' else 'available' end::pgtasks.job_state,
+    coalesce(case when document.awaits is null
+                  then clock_timestamp() + make_interval(secs => document.expires_in) end,
+             document.expires),
+    document.max_attempts, coalesce(document.retries, 0), document.time_limit,
+    document.soft_time_limit, document.ignore_result, document.root_id, document.parent_id,
+    document.group_id, document.group_index, document.origin, document.headers, document.embed,
+    coalesce(document.meta::jsonb, '{}'), coalesce(document.tags, '{}'), document.unique_key,
+    document.chord, document.awaits,
+    case when document.awaits is not null then document.delay end,
+    case when document.awaits is not null then document.expires_in end
+
 -- name: insert
 -- One statement for one job and for thousands: a single JSON parameter costs the
 -- client 4 µs a row where executemany costs 33 µs, and any driver can carry it.
@@ -30,48 +68,42 @@ from inserted
 with new as materialized (
     select row_number() over () as place, document.*
     from json_to_recordset(%(jobs)s::json) as document (
-        task text, task_id text, queue text, priority smallint,
-        args text, kwargs text, body bytea, content_type text, content_encoding text,
-        delay float8, eta timestamptz, expires_in float8, expires timestamptz,
-        max_attempts integer, retries integer, time_limit float8, soft_time_limit float8,
-        ignore_result boolean, root_id text, parent_id text, group_id text, group_index integer,
-        origin text, headers text, embed text, meta text, tags text[], unique_key text
+        -- include: document
     )
 ),
 inserted as (
     insert into pgtasks.jobs (
-        task, task_id, queue, priority, args, kwargs, body, content_type, content_encoding,
-        scheduled_at, state, expires_at, max_attempts, retries, time_limit, soft_time_limit,
-        ignore_result, root_id, parent_id, group_id, group_index,
-        origin, headers, embed, meta, tags, unique_key
+        -- include: columns
     )
-    select task, task_id, coalesce(queue, 'celery'), coalesce(priority, 0),
-           coalesce(args, '[]'), coalesce(kwargs, '{}'), body,
-           coalesce(content_type, 'application/json'), coalesce(content_encoding, 'utf-8'),
-           coalesce(clock_timestamp() + make_interval(secs => delay), eta, clock_timestamp()),
-           case when delay > 0 or (delay is null and eta > clock_timestamp())
-                then 'scheduled' else 'available' end::pgtasks.job_state,
-           coalesce(clock_timestamp() + make_interval(secs => expires_in), expires),
-           max_attempts, coalesce(retries, 0), time_limit, soft_time_limit,
-           ignore_result, root_id, parent_id, group_id, group_index,
-           origin, headers, embed, coalesce(meta::jsonb, '{}'), coalesce(tags, '{}'), unique_key
-    from new
+    select
+        -- include: values
+    from new as document
     -- The second try of an insert whose answer was lost: the first may have been
     -- committed, and its job may be over already (R2). The offset keeps the planner from
     -- hashing all of history, as it does after it has seen the table empty.
     where case when %(again)s::boolean
                then not exists (select from pgtasks.finished_jobs as over
-                                where over.task_id = new.task_id offset 0)
+                                where over.task_id = document.task_id offset 0)
                else true end
     order by unique_key nulls first, place
     on conflict do nothing
-    returning id, task_id, queue, state, scheduled_at
+    returning id, task_id, queue, state, scheduled_at, chord
+),
+opened as (
+    insert into pgtasks.chords as chord (id, remaining)
+    select inserted.chord, count(*)
+    from inserted
+    where inserted.chord is not null
+    group by inserted.chord
+    order by inserted.chord
+    on conflict (id) do update set remaining = chord.remaining + excluded.remaining
 ),
 fresh as materialized (
     -- A job due within seconds must be seen by a sleeping stager: queue '' means that.
     select distinct case when state = 'available' then queue else '' end as queue
     from inserted
-    where state = 'available' or scheduled_at < clock_timestamp() + interval '5 seconds'
+    where state = 'available'
+       or (state = 'scheduled' and scheduled_at < clock_timestamp() + interval '5 seconds')
 )
 select id, task_id from inserted
 union all
@@ -99,7 +131,7 @@ where %(wake)s::text = 'always'
     extract(epoch from job.expires_at)::float8,
     coalesce(job.expires_at <= clock_timestamp(), false),
     job.time_limit, job.soft_time_limit, job.ignore_result,
-    job.root_id, job.parent_id, job.group_id, job.group_index,
+    job.root_id, job.parent_id, job.group_id, job.group_index, job.chord, job.awaits,
     job.origin,
     case when octet_length(job.headers) <= %(max_size)s then job.headers end,
     case when octet_length(job.embed) <= %(max_size)s then job.embed end,
@@ -180,6 +212,104 @@ select
 from pgtasks.jobs as job
 where job.worker = %(worker)s::uuid and job.state = 'executing' and job.claim_token = %(token)s::uuid
 
+-- fragment: arguments
+-- History does not keep what is larger than anything of ours, of arguments only how many
+-- bytes they were: to move 300 MB from table to table takes 9 s, and all others wait.
+              job.task, job.task_id, job.queue,
+              case when octet_length(job.args) <= 67108864 then job.args
+                   else '"<' || octet_length(job.args) || ' bytes>"' end as args,
+              case when octet_length(job.kwargs) <= 67108864 then job.kwargs
+                   else '"<' || octet_length(job.kwargs) || ' bytes>"' end as kwargs,
+              case when octet_length(job.body) <= 67108864 then job.body end as body,
+              job.content_type,
+              job.content_encoding, job.root_id, job.parent_id, job.group_id, job.origin,
+              case when octet_length(job.headers) <= 67108864 then job.headers end as headers,
+              case when octet_length(job.embed) <= 67108864 then job.embed end as embed,
+
+-- fragment: finish
+-- What `ended` holds goes into history.
+finished as (
+    insert into pgtasks.finished_jobs (
+        id, scheduled_at, inserted_at, attempted_at, expires_at, claim_token, worker, state,
+        attempt, retries, max_attempts, crashes, lost, group_index, time_limit, soft_time_limit,
+        priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
+        content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
+        status, result, result_body, result_content_type, traceback, children, errors, meta, tags,
+        chord
+    )
+    select id, scheduled_at, inserted_at, attempted_at, expires_at, claim_token, worker, state,
+           attempt, retries, max_attempts, crashes, lost, group_index, time_limit, soft_time_limit,
+           priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
+           content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
+           status, result, result_body, result_content_type, traceback, children, errors, meta, tags,
+           chord
+    from ended
+    -- What another task has taken the place of did not end: that one goes on under its id.
+    where replaced is not true
+    -- The same task id may be sent again once it is over, as in Celery: the newer end counts.
+    on conflict (task_id) do update set
+        id = excluded.id, scheduled_at = excluded.scheduled_at, inserted_at = excluded.inserted_at,
+        attempted_at = excluded.attempted_at, finished_at = excluded.finished_at,
+        expires_at = excluded.expires_at, claim_token = excluded.claim_token,
+        worker = excluded.worker, state = excluded.state, attempt = excluded.attempt,
+        retries = excluded.retries, max_attempts = excluded.max_attempts,
+        crashes = excluded.crashes, lost = excluded.lost, group_index = excluded.group_index,
+        time_limit = excluded.time_limit, soft_time_limit = excluded.soft_time_limit,
+        priority = excluded.priority, abandoned = excluded.abandoned,
+        ignore_result = excluded.ignore_result, task = excluded.task, queue = excluded.queue,
+        args = excluded.args, kwargs = excluded.kwargs, body = excluded.body,
+        content_type = excluded.content_type, content_encoding = excluded.content_encoding,
+        root_id = excluded.root_id, parent_id = excluded.parent_id, group_id = excluded.group_id,
+        origin = excluded.origin, headers = excluded.headers, embed = excluded.embed,
+        status = excluded.status, result = excluded.result, result_body = excluded.result_body,
+        result_content_type = excluded.result_content_type, traceback = excluded.traceback,
+        children = excluded.children, errors = excluded.errors, meta = excluded.meta,
+        tags = excluded.tags, chord = excluded.chord
+),
+
+-- fragment: stillborn
+stillborn as (
+    -- What would have come next had the job not failed, and has an id that people wait for.
+    insert into pgtasks.finished_jobs (
+        id, scheduled_at, inserted_at, state, attempt, retries, crashes, lost, priority,
+        task, task_id, queue, args, kwargs, content_type, content_encoding, root_id, parent_id,
+        group_id, group_index, chord, status, result, result_body, result_content_type,
+        traceback, errors, meta, tags
+    )
+    select nextval(pg_get_serial_sequence('pgtasks.jobs', 'id')), clock_timestamp(),
+           clock_timestamp(), 'discarded', 0, 0, 0, 0, 0, document.task, document.task_id,
+           coalesce(document.queue, ''), coalesce(document.args, '[]'),
+           coalesce(document.kwargs, '{}'), 'application/json', 'utf-8', document.root_id,
+           document.parent_id, document.group_id, document.group_index, document.chord,
+           document.status, document.result, document.result_body,
+           document.result_content_type, document.traceback, '[]', '{}', '{}'
+    from json_to_recordset(%(stillborn)s::json) as document (
+        follows bigint, task text, task_id text, queue text, args text, kwargs text,
+        root_id text, parent_id text, group_id text, group_index integer, chord text, status text,
+        result text, result_body bytea, result_content_type text, traceback text
+    )
+    join ended on ended.id = document.follows
+    on conflict (task_id) do nothing
+    returning task_id
+),
+
+-- fragment: release
+-- The last member of a chord has ended: what waits for it may run. `counted` holds chords
+-- and how many members they have left, `ended` the jobs that are over.
+released as (
+    update pgtasks.jobs as job
+    set state = case when job.delay > 0 or (job.delay is null and job.scheduled_at > clock_timestamp())
+                     then 'scheduled' else 'available' end::pgtasks.job_state,
+        scheduled_at = case when job.delay > 0 then clock_timestamp() + make_interval(secs => job.delay)
+                            else greatest(job.scheduled_at, clock_timestamp()) end,
+        expires_at = coalesce(clock_timestamp() + make_interval(secs => job.expires_in), job.expires_at),
+        parent_id = coalesce((select ended.task_id from ended where ended.chord = job.awaits limit 1),
+                             job.parent_id)
+    where job.awaits = any(array(select id from counted where remaining <= 0))
+      and job.state = 'suspended'
+    returning job.queue, job.state
+),
+
 -- name: ack
 -- What a job's end leads to commits with it: result, state, retry, the jobs that follow.
 -- Rows are locked first and in the order of their ids: a plain update from a list
@@ -188,8 +318,6 @@ where job.worker = %(worker)s::uuid and job.state = 'executing' and job.claim_to
 -- that is empty at one moment and long at the next; the worker's session joins by hash.
 -- The fence is the random claim token (R3). An available row that still carries it
 -- was rescued and not claimed again: a late result is welcome (R10).
--- History does not keep what is larger than anything of ours, of arguments only how many
--- bytes they were: to move 300 MB from table to table takes 9 s, and all others wait.
 with outcome as materialized (
     select *
     from json_to_recordset(%(outcomes)s::json) as document (
@@ -197,7 +325,7 @@ with outcome as materialized (
         result text, result_body bytea, result_content_type text, traceback text, children text,
         kind text, message text, error_traceback text,
         delay float8, eta timestamptz, retried integer, give_back integer, crashed integer,
-        abandoned boolean, queue text, priority smallint,
+        abandoned boolean, replaced boolean, queue text, priority smallint,
         args text, kwargs text, body bytea, headers text, embed text
     )
 ),
@@ -220,17 +348,8 @@ ended as (
     returning job.id, job.scheduled_at, job.inserted_at, job.attempted_at, job.expires_at,
               job.claim_token, job.worker, held.state, job.attempt, job.retries, job.max_attempts,
               job.crashes + held.crashed as crashes, job.lost, job.group_index, job.time_limit,
-              job.soft_time_limit, job.priority, held.abandoned, job.ignore_result, job.task,
-              job.task_id, job.queue,
-              case when octet_length(job.args) <= 67108864 then job.args
-                   else '"<' || octet_length(job.args) || ' bytes>"' end as args,
-              case when octet_length(job.kwargs) <= 67108864 then job.kwargs
-                   else '"<' || octet_length(job.kwargs) || ' bytes>"' end as kwargs,
-              case when octet_length(job.body) <= 67108864 then job.body end as body,
-              job.content_type,
-              job.content_encoding, job.root_id, job.parent_id, job.group_id, job.origin,
-              case when octet_length(job.headers) <= 67108864 then job.headers end as headers,
-              case when octet_length(job.embed) <= 67108864 then job.embed end as embed,
+              job.soft_time_limit, job.priority, held.abandoned, job.ignore_result,
+-- include: arguments
               held.status, held.result, held.result_body,
               held.result_content_type, held.traceback, held.children,
               case when held.kind is not null
@@ -238,42 +357,9 @@ ended as (
                                            held.error_traceback, job.worker)
                    when pg_column_size(job.errors) <= 16777216 then job.errors
                    else '[]' end as errors,
-              job.meta, job.tags, job.awaited
+              job.meta, job.tags, job.awaited, job.chord, held.replaced
 ),
-finished as (
-    insert into pgtasks.finished_jobs (
-        id, scheduled_at, inserted_at, attempted_at, expires_at, claim_token, worker, state,
-        attempt, retries, max_attempts, crashes, lost, group_index, time_limit, soft_time_limit,
-        priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
-        content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
-        status, result, result_body, result_content_type, traceback, children, errors, meta, tags
-    )
-    select id, scheduled_at, inserted_at, attempted_at, expires_at, claim_token, worker, state,
-           attempt, retries, max_attempts, crashes, lost, group_index, time_limit, soft_time_limit,
-           priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
-           content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
-           status, result, result_body, result_content_type, traceback, children, errors, meta, tags
-    from ended
-    -- The same task id may be sent again once it is over, as in Celery: the newer end counts.
-    on conflict (task_id) do update set
-        id = excluded.id, scheduled_at = excluded.scheduled_at, inserted_at = excluded.inserted_at,
-        attempted_at = excluded.attempted_at, finished_at = excluded.finished_at,
-        expires_at = excluded.expires_at, claim_token = excluded.claim_token,
-        worker = excluded.worker, state = excluded.state, attempt = excluded.attempt,
-        retries = excluded.retries, max_attempts = excluded.max_attempts,
-        crashes = excluded.crashes, lost = excluded.lost, group_index = excluded.group_index,
-        time_limit = excluded.time_limit, soft_time_limit = excluded.soft_time_limit,
-        priority = excluded.priority, abandoned = excluded.abandoned,
-        ignore_result = excluded.ignore_result, task = excluded.task, queue = excluded.queue,
-        args = excluded.args, kwargs = excluded.kwargs, body = excluded.body,
-        content_type = excluded.content_type, content_encoding = excluded.content_encoding,
-        root_id = excluded.root_id, parent_id = excluded.parent_id, group_id = excluded.group_id,
-        origin = excluded.origin, headers = excluded.headers, embed = excluded.embed,
-        status = excluded.status, result = excluded.result, result_body = excluded.result_body,
-        result_content_type = excluded.result_content_type, traceback = excluded.traceback,
-        children = excluded.children, errors = excluded.errors, meta = excluded.meta,
-        tags = excluded.tags
-),
+-- include: finish
 continued as (
     update pgtasks.jobs as job
     set state = held.state,
@@ -293,7 +379,9 @@ continued as (
                       else pgtasks.with_error(job.errors, job.attempt, held.kind, held.message,
                                               held.error_traceback, job.worker) end,
         worker = null, claim_token = null, abandoned = false,
-        custom_state = null, custom_meta = null
+        custom_state = null,
+        -- Why it is going to run again, as results are kept.
+        custom_meta = case when held.state = 'retryable' then held.result end
     from held
     where job.id = any(%(ids)s::bigint[])
       and job.id = held.id
@@ -302,43 +390,56 @@ continued as (
 ),
 followed as (
     insert into pgtasks.jobs (
-        task, task_id, queue, priority, args, kwargs, body, content_type, content_encoding,
-        scheduled_at, state, expires_at, max_attempts, retries, time_limit, soft_time_limit,
-        ignore_result, root_id, parent_id, group_id, group_index,
-        origin, headers, embed, meta, tags, unique_key
+        -- include: columns
     )
-    select task, task_id, coalesce(document.queue, 'celery'), coalesce(document.priority, 0),
-           coalesce(document.args, '[]'), coalesce(document.kwargs, '{}'), document.body,
-           coalesce(content_type, 'application/json'), coalesce(content_encoding, 'utf-8'),
-           coalesce(clock_timestamp() + make_interval(secs => document.delay), document.eta, clock_timestamp()),
-           case when document.delay > 0 or (document.delay is null and document.eta > clock_timestamp())
-                then 'scheduled' else 'available' end::pgtasks.job_state,
-           coalesce(clock_timestamp() + make_interval(secs => expires_in), expires),
-           max_attempts, coalesce(retries, 0), time_limit, soft_time_limit,
-           ignore_result, root_id, parent_id, group_id, group_index,
-           origin, document.headers, document.embed, coalesce(meta::jsonb, '{}'),
-           coalesce(tags, '{}'), unique_key
+    select
+        -- include: values
     from json_to_recordset(%(follow_ups)s::json) as document (
         follows bigint,
-        task text, task_id text, queue text, priority smallint,
-        args text, kwargs text, body bytea, content_type text, content_encoding text,
-        delay float8, eta timestamptz, expires_in float8, expires timestamptz,
-        max_attempts integer, retries integer, time_limit float8, soft_time_limit float8,
-        ignore_result boolean, root_id text, parent_id text, group_id text, group_index integer,
-        origin text, headers text, embed text, meta text, tags text[], unique_key text
+        -- include: document
     )
     join held on held.id = document.follows
+    -- Counted, so that all of them are gone before: what replaces a job may have its id.
+    where (select count(*) from ended) >= 0
     on conflict do nothing
-    returning queue, state
+    returning queue, state, chord
 ),
+-- include: stillborn
+tally as (
+    select counted.chord, sum(counted.change)::integer as change
+    from (select chord, -1 as change from ended
+          union all
+          select chord, 1 from followed) as counted
+    where counted.chord is not null
+    group by counted.chord
+    having sum(counted.change) <> 0
+),
+counted as (
+    -- One that does not exist is over: its body was cancelled, or did not wait.
+    insert into pgtasks.chords as chord (id, remaining)
+    select tally.chord, tally.change
+    from tally
+    where tally.change > 0 or exists (select from pgtasks.chords where chords.id = tally.chord)
+    order by tally.chord
+    on conflict (id) do update set remaining = chord.remaining + excluded.remaining
+    returning id, remaining
+),
+-- include: release
 fresh as (
     select queue from continued where state = 'available'
     union
     select queue from followed where state = 'available'
+    union
+    select queue from released where state = 'available'
 )
 select id, null from held
 union all
 select null, pg_notify('pgtasks.results', task_id)::text from ended where awaited
+union all
+select null, pg_notify('pgtasks.results', task_id)::text from stillborn
+union all
+-- Whoever settles them may serve these queues itself, and needs no notification.
+select null, queue from fresh
 union all
 select null, pg_notify('pgtasks.jobs', fresh.queue)::text from fresh
 where exists (select from pgtasks.workers where asleep and fresh.queue = any(queues))
@@ -405,11 +506,12 @@ group by queue
 -- name: progress
 update pgtasks.jobs
 set custom_state = %(state)s::text, custom_meta = %(meta)s::text
-where task_id = %(task_id)s::text and state = 'executing'
+where task_id = %(task_id)s::text
 returning id
 
 -- name: purge
--- Waiting jobs only, in bounded batches; what runs, runs on.
+-- Waiting jobs only, in bounded batches; what runs, runs on. The body of a chord whose
+-- last members are purged is released, to fail by what is missing.
 with waiting as materialized (
     select id
     from pgtasks.jobs
@@ -417,10 +519,49 @@ with waiting as materialized (
     order by id
     limit %(limit)s
     for update skip locked
+),
+ended as (
+    delete from pgtasks.jobs as job
+    where job.id = any(array(select id from waiting))
+    returning job.id, job.task_id, job.chord
+),
+counted as (
+    update pgtasks.chords as chord
+    set remaining = chord.remaining - tally.ends
+    from (select ended.chord, count(*)::integer as ends from ended
+          where ended.chord is not null group by ended.chord) as tally
+    where chord.id = tally.chord
+    returning chord.id, chord.remaining
+),
+-- include: release
+woken as (
+    select pg_notify('pgtasks.jobs', fresh.queue)::text as notified
+    from (select distinct queue from released where state = 'available') as fresh
 )
-delete from pgtasks.jobs as job
-where job.id = any(array(select id from waiting))
-returning job.id
+select id, null as woken from ended
+union all
+select null, notified from woken
+
+-- name: recount
+-- Chords that no job belongs to any more, and what waits for them: rows were deleted by
+-- hand, or their count went astray. And chords that are over.
+with counted as (
+    delete from pgtasks.chords as chord
+    where chord.inserted_at < (select clock_timestamp() - make_interval(secs => %(age)s))
+      and not exists (select from pgtasks.jobs as member where member.chord = chord.id offset 0)
+    returning chord.id, 0 as remaining
+),
+ended as (
+    select null::text as task_id, null::text as chord where false
+),
+-- include: release
+woken as (
+    select pg_notify('pgtasks.jobs', fresh.queue)::text as notified
+    from (select distinct queue from released where state = 'available') as fresh
+)
+select queue, null as woken from released
+union all
+select null, notified from woken
 
 -- name: prune
 -- By block range: the oldest pages only. The clock is asked in a subquery, as above.

@@ -16,6 +16,7 @@ Row = tuple[Any, ...]
 
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 _HEADER = re.compile(r"^-- (name|fragment): *(\w+) *$", re.MULTILINE)
+_BORROWS = re.compile(r"-- fragments of: *(\S+) *$", re.MULTILINE)
 _INCLUDE = re.compile(r"^ *-- include: *(\w+) *$", re.MULTILINE)
 
 
@@ -41,17 +42,25 @@ def load(filename: str) -> Statements:
     """Read the statements under ``-- name:`` in ``pgtasks/storage/<filename>``.
 
     Lines that several statements have in common stand once, under ``-- fragment:``, and
-    where a statement says ``-- include:`` with that name.
+    where a statement says ``-- include:`` with that name. A file that begins with
+    ``-- fragments of:`` and the name of another has those of that one, too.
     """
-    text = files(__package__).joinpath(filename).read_text(encoding="utf-8")
-    parts = _HEADER.split(text)[1:]
-    found = list(zip(parts[::3], parts[1::3], map(str.strip, parts[2::3]), strict=True))
-    fragments = {name: body for kind, name, body in found if kind == "fragment"}
+    text, found = _parts(filename)
+    borrowed = _BORROWS.match(text)
+    shared = _parts(borrowed[1])[1] if borrowed else []
+    fragments = {name: body for kind, name, body in shared + found if kind == "fragment"}
     return Statements(
         (name, _INCLUDE.sub(lambda line: fragments[line[1]], body))
         for kind, name, body in found
         if kind == "name"
     )
+
+
+def _parts(filename: str) -> tuple[str, list[tuple[str, str, str]]]:
+    text = files(__package__).joinpath(filename).read_text(encoding="utf-8")
+    parts = _HEADER.split(text)[1:]
+    found = zip(parts[::3], parts[1::3], map(str.strip, parts[2::3]), strict=True)
+    return text, list(found)
 
 
 @lru_cache(maxsize=1024)

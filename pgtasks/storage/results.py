@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from pgtasks.storage.query import Query, Row, load
 
-__all__ = ["Result", "await_", "forget", "read", "store"]
+__all__ = [
+    "Member", "Result", "await_", "delete_group", "forget", "members", "prune_groups",
+    "read", "restore_group", "save_group", "store",
+]  # fmt: skip
 
 SQL = load("results.sql")
 
@@ -69,6 +72,27 @@ def read(task_ids: Sequence[str]) -> Query[dict[str, Result]]:
     return Query(SQL["read"], {"task_ids": list(task_ids)}, by_id)
 
 
+class Member(NamedTuple):
+    """What one member of a chord's header came to."""
+
+    task_id: str
+    state: str
+    status: str | None
+    result: str | None
+    result_body: bytes | None
+    result_content_type: str | None
+    traceback: str | None
+
+
+def members(chord: str) -> Query[list[Member]]:
+    """The members of a chord's header that are over, in the order of the header."""
+    return Query(
+        SQL["members"],
+        {"chord": chord},
+        lambda rows: [Member._make(row) for row in rows],
+    )
+
+
 def await_(task_ids: Sequence[str]) -> Query[list[str]]:
     """Have the end of these jobs notify ``pgtasks.results`` with their task id."""
     return Query(SQL["await"], {"task_ids": list(task_ids)}, _first_column)
@@ -108,3 +132,25 @@ def store(
 
 def _first_column(rows: Sequence[Row]) -> list[str]:
     return [row[0] for row in rows]
+
+
+def save_group(id: str, members: str) -> Query[None]:
+    """Keep the results that make up a group: JSON text."""
+    return Query(SQL["save_group"], {"id": id, "members": members}, lambda rows: None)
+
+
+def restore_group(id: str) -> Query[str | None]:
+    """What `save_group` kept, or None."""
+    return Query(
+        SQL["restore_group"], {"id": id}, lambda rows: rows[0][0] if rows else None
+    )
+
+
+def delete_group(id: str) -> Query[None]:
+    """Forget what `save_group` kept."""
+    return Query(SQL["delete_group"], {"id": id}, lambda rows: None)
+
+
+def prune_groups(age: float) -> Query[None]:
+    """Forget the groups that were saved more than ``age`` seconds ago."""
+    return Query(SQL["prune_groups"], {"age": age}, lambda rows: None)

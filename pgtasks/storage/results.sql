@@ -16,6 +16,13 @@ select id, task_id, task, state::text, status, result, result_body, result_conte
 from pgtasks.finished_jobs
 where task_id = any(%(task_ids)s::text[])
 
+-- name: members
+-- What the members of a chord's header came to, in their order.
+select task_id, state::text, status, result, result_body, result_content_type, traceback
+from pgtasks.finished_jobs
+where chord = %(chord)s::text and group_index is not null
+order by group_index
+
 -- name: await
 -- From now on the end of these jobs sends a notification. Locked in order, for the
 -- acknowledgements of many jobs lock in that order too (R8). `id + 0` is in no index: a
@@ -59,3 +66,20 @@ on conflict (task_id) do update set
     finished_at = excluded.finished_at
 where pgtasks.finished_jobs.state <> 'completed'
 returning task_id
+
+-- name: save_group
+insert into pgtasks.saved_groups as saved (id, members)
+values (%(id)s::text, %(members)s::text)
+on conflict (id) do update set members = excluded.members, saved_at = excluded.saved_at
+returning id
+
+-- name: restore_group
+select members from pgtasks.saved_groups where id = %(id)s::text
+
+-- name: delete_group
+delete from pgtasks.saved_groups where id = %(id)s::text returning id
+
+-- name: prune_groups
+delete from pgtasks.saved_groups
+where saved_at < clock_timestamp() - make_interval(secs => %(age)s)
+returning id

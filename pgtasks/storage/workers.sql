@@ -112,7 +112,7 @@ returning job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, j
           extract(epoch from job.expires_at)::float8,
           false,
           job.time_limit, job.soft_time_limit, job.ignore_result,
-          job.root_id, job.parent_id, job.group_id, job.group_index,
+          job.root_id, job.parent_id, job.group_id, job.group_index, job.chord, job.awaits,
           job.origin,
           case when octet_length(job.headers) <= 67108864 then job.headers end,
           case when octet_length(job.embed) <= 67108864 then job.embed end,

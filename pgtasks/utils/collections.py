@@ -6,19 +6,19 @@ them live in `pgtasks.utils.bounded` and can be imported from here as well.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pgtasks.utils.bounded import (
-    BufferMap,
-    Evictable,
-    LimitedSet,
-    Messagebuffer,
-    OrderedDict,
-)
-from pgtasks.utils.functional import first, uniq
 from pgtasks.utils.text import match_case
+
+if TYPE_CHECKING:
+    from pgtasks.utils.bounded import (
+        BufferMap,
+        Evictable,
+        LimitedSet,
+        Messagebuffer,
+        OrderedDict,
+    )
 
 __all__ = [
     "AttributeDict",
@@ -35,12 +35,21 @@ __all__ = [
     "lpmerge",
 ]
 
+# Looked up when asked for: settings need none of them. Not for type checkers, to which
+# every name would then exist.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from pgtasks.utils import bounded
+
+        globals()[name] = value = getattr(bounded, name)
+        return value
+
 
 def force_mapping(m: Any) -> Any:
-    """``m`` as a mapping: an object or module by its attributes, Django's unwrapped."""
-    lazy_object = getattr(sys.modules.get("django.utils.functional"), "LazyObject", None)
-    if lazy_object is not None and isinstance(m, lazy_object):
-        m = m._wrapped
+    """``m`` as a mapping: an object or module by its attributes."""
     return m if isinstance(m, Mapping) else DictAttribute(m)
 
 
@@ -184,7 +193,7 @@ class ChainMap(MutableMapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         # The lowest layer first, so that the order is that of the defaults.
-        return uniq(key for mapping in reversed(self.maps) for key in mapping)
+        return iter(dict.fromkeys(key for layer in reversed(self.maps) for key in layer))
 
     def __len__(self) -> int:
         return len(set().union(*self.maps))
@@ -284,7 +293,7 @@ class ConfigurationView(ChainMap, AttributeDictMixin):
 
     def first(self, *keys: str) -> Any:
         """The first of these settings that is not None."""
-        return first(None, (self.get(key) for key in keys))
+        return next((v for v in map(self.get, keys) if v is not None), None)
 
     def copy(self) -> Any:
         """A copy with its own changes and the same defaults; observers stay behind."""

@@ -84,4 +84,10 @@ def _within_the_task(tb: TracebackType | None) -> TracebackType | None:
     return inner or tb
 
 
-_OUR_FRAMES = {"pgtasks.app.trace", "pgtasks.app.autoretry"}
+_OUR_FRAMES = {
+    "pgtasks.app.autoretry",
+    "pgtasks.app.coroutines",
+    "pgtasks.app.execute",
+    "pgtasks.app.pydantic",
+    "pgtasks.app.trace",
+}

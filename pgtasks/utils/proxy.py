@@ -270,10 +270,11 @@ class PromiseProxy(Proxy):
         thing = super()._get_current_object()
         put = object.__setattr__
         put(self, "_Proxy_thing", thing)
-        # The recipe is not needed again, and may hold much alive.
+        # The recipe is not needed again, and may hold much alive. It goes before its
+        # arguments: another thread may be about to follow it.
+        put(self, "_Proxy_local", lambda *args, **kwargs: thing)
         put(self, "_Proxy_args", ())
         put(self, "_Proxy_kwargs", {})
-        put(self, "_Proxy_local", lambda: thing)
         try:
             pending = object.__getattribute__(self, "__pending__")
         except AttributeError:

@@ -78,8 +78,10 @@ class UnpickleableExceptionWrapper(Exception):
     def from_exception(cls, exc: BaseException) -> UnpickleableExceptionWrapper:
         """Wrap an exception, traceback included."""
         kind = type(exc)
-        wrapper = cls(kind.__module__, kind.__name__, exc.args, safe_repr(exc))
-        return wrapper.with_traceback(exc.__traceback__)
+        # A class of somebody's may be in the way of it.
+        args = getattr(exc, "args", ())
+        wrapper = cls(kind.__module__, kind.__name__, args, safe_repr(exc))
+        return wrapper.with_traceback(getattr(exc, "__traceback__", None))
 
     def restore(self) -> BaseException:
         """An exception of a class with the original's name and arguments."""

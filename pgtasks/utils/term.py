@@ -1,13 +1,15 @@
-"""Colours for the terminal."""
+"""Colours for the terminal, and pictures where it shows them."""
 
 from __future__ import annotations
 
+import base64
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["colored"]
+__all__ = ["colored", "imgcat", "supports_images"]
 
 BLACK, RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN, WHITE = range(8)
 OP_SEQ = "\033[%dm"
@@ -72,9 +74,50 @@ class colored:
         """The text alone."""
         return "".join(p.no_color() if isinstance(p, colored) else str(p) for p in self.s)
 
+    def _add(self, a: object, b: object) -> str:
+        return f"{a}{b}"
+
+    def _fold_no_color(self, a: object, b: object) -> str:
+        return "".join(p.no_color() if isinstance(p, colored) else str(p) for p in (a, b))
+
     def node(self, s: tuple[object, ...], op: str) -> colored:
         """Text behind an escape sequence."""
         return type(self)(*s, enabled=self.enabled, op=op)
 
     def _paint(self, op: str, *s: object) -> colored:
         return self.node(s, op)
+
+
+# ── pictures ────────────────────────────────────────────────────────────────────────────
+
+
+def supports_images() -> bool:
+    """Whether the terminal shows pictures, as iTerm does."""
+    try:
+        return sys.stdin.isatty() and bool(os.environ.get("ITERM_PROFILE"))
+    except AttributeError:
+        # There is no standard input.
+        return False
+
+
+def imgcat(
+    path: str, inline: int = 1, preserve_aspect_ratio: int = 0, **kwargs: object
+) -> str:
+    """The escape sequence that shows a picture.
+
+    Args:
+        path: Its file.
+        inline: Show it; else it is offered as a download.
+        preserve_aspect_ratio: Do not stretch it.
+        **kwargs: Accepted from Celery.
+    """
+    # What screen and tmux do not know they pass on, wrapped like this.
+    wrapped = os.environ.get("TERM", "").startswith("screen")
+    before, after = ("\033Ptmux;\033\033]", "\a\033\\") if wrapped else ("\033]", "\a")
+    options = f"inline={inline:d};preserveAspectRatio={preserve_aspect_ratio:d}"
+    return f"\n{before}1337;File={options}:{_read_as_base64(path)}{after}"
+
+
+def _read_as_base64(path: str) -> str:
+    with open(path, "rb") as file:
+        return base64.b64encode(file.read()).decode("ascii")

@@ -42,16 +42,22 @@ class Acker(Service):
     Args:
         database: Where the jobs are.
         on_settled: Told the ids that are off our hands, whoever settled them.
+        on_runnable: Told the queues in which there are jobs now because of what ended:
+            the next link of a chain starts at once, without a notification.
     """
 
     name = "acker"
 
     def __init__(
-        self, database: Database, on_settled: Callable[[Sequence[Settlement]], None]
+        self,
+        database: Database,
+        on_settled: Callable[[Sequence[Settlement]], None],
+        on_runnable: Callable[[set[str]], None] = lambda queues: None,
     ) -> None:
         super().__init__()
         self._database = database
         self._on_settled = on_settled
+        self._on_runnable = on_runnable
         self._waiting: deque[Settlement] = deque()
         self._in_flight = 0
         self._idle = threading.Condition()
@@ -95,9 +101,11 @@ class Acker(Service):
     def _write(self, batch: list[Settlement]) -> None:
         while True:
             try:
-                accepted = self._database.run(jobs.ack(batch))
-                if len(accepted) < len(batch):
-                    self._look_into([each for each in batch if each.id not in accepted])
+                acked = self._database.run(jobs.ack(batch))
+                if len(acked.ids) < len(batch):
+                    self._look_into([each for each in batch if each.id not in acked.ids])
+                if acked.queues:
+                    self._on_runnable(acked.queues)
                 break
             except BadData as error:
                 self._isolate(batch, error)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -24,19 +23,27 @@ from typing import TYPE_CHECKING, Any
 from pgtasks.storage import mailbox, workers
 from pgtasks.utils.saferepr import saferepr
 from pgtasks.utils.serialization import jsonify, strtobool
+from pgtasks.worker import revocation  # noqa: F401 - its commands are on the panel
 from pgtasks.worker.panel import (
     CommandInfo,
     Panel,
     State,
     control_command,
+    controller_info_t,
     inspect_command,
 )
 
 if TYPE_CHECKING:
     from pgtasks.job import Job
-    from pgtasks.worker.worker import Worker
 
-__all__ = ["CommandInfo", "Panel", "State", "control_command", "inspect_command"]
+__all__ = [
+    "CommandInfo",
+    "Panel",
+    "State",
+    "control_command",
+    "controller_info_t",
+    "inspect_command",
+]
 
 logger = logging.getLogger("celery.worker.control")
 
@@ -68,27 +75,7 @@ def ping(state: State, **kwargs: Any) -> Any:
 @inspect_command()
 def stats(state: State, **kwargs: Any) -> Any:
     """Counts and facts about the worker."""
-    worker = state.worker
-    return {
-        "total": dict(worker.totals),
-        "pid": os.getpid(),
-        "clock": "0",
-        "uptime": round(time.time() - worker.started_at),
-        "pool": {
-            **worker.pool.describe(),
-            "timeouts": list(worker.default_limits),
-        },
-        "broker": _broker(worker),
-        "prefetch_count": len(worker.held()) + worker.pool.demand,
-        "rusage": _rusage(),
-        "worker": {
-            "id": worker.begun.worker,
-            "lease": worker.lease,
-            "held": len(worker.held()),
-            "unwritten": worker.acker.backlog,
-            "refused": worker.acker.refused,
-        },
-    }
+    return state.worker.stats()
 
 
 @inspect_command()
@@ -358,29 +345,3 @@ def _representations(headers: str | None) -> tuple[str | None, str | None]:
         return found.get("argsrepr"), found.get("kwargsrepr")
     except (ValueError, RecursionError, AttributeError):
         return None, None
-
-
-# ── facts ───────────────────────────────────────────────────────────────────────────────
-
-
-def _broker(worker: Worker) -> dict[str, Any]:
-    given = worker.app.database.endpoint.given
-    return {
-        "transport": "postgresql",
-        "hostname": given.get("host"),
-        "port": int(given["port"]) if given.get("port", "").isdigit() else None,
-        "userid": given.get("user"),
-        "virtual_host": given.get("dbname"),
-        "schema": worker.app.database.schema,
-    }
-
-
-def _rusage() -> dict[str, Any]:
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    names = (
-        "utime", "stime", "maxrss", "ixrss", "idrss", "isrss", "minflt", "majflt", "nswap",
-        "inblock", "oublock", "msgsnd", "msgrcv", "nsignals", "nvcsw", "nivcsw",
-    )  # fmt: skip
-    return {name: getattr(usage, f"ru_{name}") for name in names}

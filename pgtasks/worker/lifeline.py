@@ -106,6 +106,11 @@ class Lifeline(Service):
         known = {other.id for other in living}
         self._seen = {id: seen for id, seen in self._seen.items() if id in known}
         self._rescue()
+        released = self._database.run(jobs.recount())
+        if released:
+            logger.warning(
+                "Released %d jobs that waited for chords whose members are gone.", released
+            )
 
     def audit(self) -> None:
         """Give back what the table says we hold and we know nothing of (R13).

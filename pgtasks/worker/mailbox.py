@@ -117,7 +117,11 @@ class Mailbox(Service):
         if handler is None:
             near = get_close_matches(command.command, Panel.data, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            return {"error": f"This worker knows no command {command.command!r}.{hint}"}
+            answer = f"This worker knows no command {command.command!r}.{hint}"
+            if not command.wants_reply:
+                # Else nobody would hear of it.
+                logger.error("%s It came from %s.", answer, command.sender)
+            return {"error": answer}
         logger.debug("Command %s from %s", command.command, command.sender)
         try:
             arguments = serialization.loads(command.arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -10,7 +11,14 @@ if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.worker.worker import Worker
 
-__all__ = ["CommandInfo", "Panel", "State", "control_command", "inspect_command"]
+__all__ = [
+    "CommandInfo",
+    "Panel",
+    "State",
+    "control_command",
+    "controller_info_t",
+    "inspect_command",
+]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -54,14 +62,25 @@ class CommandInfo(NamedTuple):
     variadic: str | None
 
 
-class Panel:
+#: Celery's name of it.
+controller_info_t = CommandInfo
+
+
+class Panel(UserDict[str, Callable[..., Any]]):
     """The commands of this process: `data` has the functions, `meta` what they are like."""
 
     data: dict[str, Callable[..., Any]] = {}
     meta: dict[str, CommandInfo] = {}
 
     @classmethod
-    def register(
+    def register(cls, *args: Any, **kwargs: Any) -> Any:
+        """Add a command: ``@Panel.register``, or with `register_as`'s arguments."""
+        if args and callable(args[0]):
+            return cls.register_as(**kwargs)(args[0])
+        return cls.register_as(*args, **kwargs)
+
+    @classmethod
+    def register_as(
         cls,
         name: str | None = None,
         alias: str | None = None,
@@ -90,10 +109,10 @@ class Panel:
 
 
 def control_command(**options: Any) -> Callable[[Handler], Handler]:
-    """Add a command that changes something; see `Panel.register`."""
-    return Panel.register(type="control", **options)
+    """Add a command that changes something; see `Panel.register_as`."""
+    return Panel.register_as(type="control", **options)
 
 
 def inspect_command(**options: Any) -> Callable[[Handler], Handler]:
-    """Add a command that only asks; see `Panel.register`."""
-    return Panel.register(type="inspect", **options)
+    """Add a command that only asks; see `Panel.register_as`."""
+    return Panel.register_as(type="inspect", **options)

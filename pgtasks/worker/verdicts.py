@@ -7,6 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from pgtasks import signals
 from pgtasks.app import incoming
 from pgtasks.app.context import Context
 from pgtasks.app.ends import may_run_again
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker")
 
-__all__ = ["child_died", "human_status", "timed_out", "worker_vanished"]
+__all__ = ["child_died", "human_status", "revoked", "timed_out", "worker_vanished"]
 
 
 def child_died(app: Celery, job: Job, status: int, *, planned: bool) -> Outcome:
@@ -63,6 +64,31 @@ def worker_vanished(app: Celery, job: Job) -> Outcome:
     return _failed(app, job, error, abandoned=True)
 
 
+def revoked(app: Celery, job: Job, *, signum: int | None = None) -> Outcome:
+    """It was revoked before it began, or by a signal that ended its process."""
+    task = app.tasks.get(job.task)
+    ending = Ending(app, job, app.backend if task is None else task.backend)
+    ending.begin()
+    try:
+        context = _context(app, job)
+        ending.mark_as_revoked(
+            job.task_id,
+            "revoked" if signum is None else "terminated",
+            request=context,
+            store_result=not job.ignore_result,
+        )
+        signals.task_revoked.send(
+            sender=task,
+            request=context,
+            terminated=signum is not None,
+            signum=signum,
+            expired=False,
+        )
+    finally:
+        ending.end()
+    return ending.finish(None)
+
+
 def human_status(status: int) -> str:
     """A wait status in words: ``signal 9 (SIGKILL)`` or ``exitcode 1``."""
     if os.WIFSIGNALED(status):
@@ -76,6 +102,19 @@ def human_status(status: int) -> str:
 
 def _has_attempts(job: Job) -> bool:
     return job.max_attempts is not None and job.attempt < job.max_attempts
+
+
+def _context(app: Celery, job: Job, *, readable: bool = False) -> Context:
+    """The job as a task's request; of what cannot be read, its names and numbers."""
+    read = incoming.reader(app)
+    try:
+        request = read.request(job, None)
+        args, kwargs = read.arguments(job)
+    except Exception:
+        if readable:
+            raise
+        return Context(id=job.task_id, task=job.task, called_directly=False)
+    return Context(request, args=args, kwargs=kwargs, called_directly=False)
 
 
 def _failed(
@@ -93,10 +132,7 @@ def _failed(
     try:
         if task is None:
             raise error
-        read = incoming.reader(app)
-        request = read.request(job, None)
-        args, kwargs = read.arguments(job)
-        context = Context(request, args=args, kwargs=kwargs, called_directly=False)
+        context = _context(app, job, readable=True)
         TraceInfo("FAILURE", error).handle_error_state(task, context)
     except Exception as caught:
         # Unknown here, unreadable, or a handler of the task's raised: that it failed,

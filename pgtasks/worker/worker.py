@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import signal as os_signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pgtasks import signals
-from pgtasks.app.traceinfo import printable
+from pgtasks.app import app_or_default
 from pgtasks.job import Job, Outcome
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
-from pgtasks.storage.jobs import ACK_SETTINGS, Settlement, settle
-from pgtasks.worker import identity, state, verdicts
+from pgtasks.storage.jobs import ACK_SETTINGS
+from pgtasks.worker import identity, state
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.begun import BegunFile, remove_leftovers
+from pgtasks.worker.books import Books
 from pgtasks.worker.fetcher import Fetcher
+from pgtasks.worker.handlers import install_signal_handlers
 from pgtasks.worker.heartbeat import Heartbeat, Keeper
+from pgtasks.worker.hooks import Hooks
 from pgtasks.worker.lifeline import Lifeline
 from pgtasks.worker.mailbox import Mailbox
 from pgtasks.worker.pools import by_name
@@ -32,12 +33,13 @@ from pgtasks.worker.pools.prefork import PreforkPool
 from pgtasks.worker.pools.solo import SoloPool
 from pgtasks.worker.service import Service
 from pgtasks.worker.stager import Stager
+from pgtasks.worker.warden import Warden
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.worker.pools.base import Pool
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "install_signal_handlers"]
 
 logger = logging.getLogger("celery.worker")
 
@@ -45,11 +47,11 @@ EX_OK = 0
 EX_SOFTWARE = 70
 
 
-class Worker:
+class Worker(Hooks, Books):
     """Runs the jobs of some queues until it is told to stop.
 
     Args:
-        app: The application whose tasks it runs.
+        app: The application whose tasks it runs; the current one by default.
         hostname: Name of the node, ``celery@host`` by default.
         queues: Queues to take jobs from; the application's by default.
         concurrency: Jobs at a time; the number of processors by default.
@@ -63,7 +65,7 @@ class Worker:
 
     def __init__(
         self,
-        app: Celery,
+        app: Celery | None = None,
         hostname: str | None = None,
         *,
         queues: Sequence[str] | None = None,
@@ -76,31 +78,30 @@ class Worker:
         ready_callback: Callable[[Worker], None] | None = None,
         **options: Any,
     ) -> None:
+        app = app_or_default(app)
         conf = app.conf
-        self.app = app
+        self.on_before_init(**options)
+        super().__init__(
+            app,
+            soft_limit=soft_time_limit or conf.task_soft_time_limit,
+            hard_limit=time_limit or conf.task_time_limit,
+        )
         self.hostname = hostname or f"celery@{socket.gethostname()}"
         self.queues = list(queues or [conf.task_default_queue])
         self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
         self.pool_name = pool or conf.worker_pool or "prefork"
         self.options = options
-        self.totals: Counter[str] = Counter()
         self.started_at = time.time()
         self.exitcode = EX_OK
         self._max_tasks = max_tasks_per_child or conf.worker_max_tasks_per_child
         self._max_memory = max_memory_per_child or conf.worker_max_memory_per_child
-        self._soft_limit = soft_time_limit or conf.task_soft_time_limit
-        self._hard_limit = time_limit or conf.task_time_limit
         self._ready_callback = ready_callback
-        self._held: dict[int, Job] = {}
-        self._rerunnable: tuple[int, list[str]] = (-1, [])
-        self._limits: dict[str, tuple[float | None, float | None]] = {}
-        self._warned_limits = False
         self._ended = threading.Event()
         self._stop_begun = threading.Lock()
-        self._cold = False
         self._services: list[Service] = []
         self._keeper: Keeper | None = None
         self._unsubscribe: list[Callable[[], None]] = []
+        self.on_after_init(**options)
 
     # ── life ────────────────────────────────────────────────────────────────────────────
 
@@ -110,9 +111,12 @@ class Worker:
         self.app.database  # noqa: B018 - opened before the first thread needs it
         schema.check(self.app.database)
         self._register()
+        state.workers.add(self)
+        self.on_start()
         try:
             self._start_services()
             signals.worker_ready.send(sender=self)
+            self.on_consumer_ready(self.fetcher)
             if self._ready_callback is not None:
                 self._ready_callback(self)
             if isinstance(self.pool, SoloPool):
@@ -143,7 +147,7 @@ class Worker:
             )
         # Its statement wants other plans than the rest, so it has a session of its own.
         self._ack_database = self.app.database.under(ACK_SETTINGS)
-        self.acker = Acker(self._ack_database, self._on_settled)
+        self.acker = Acker(self._ack_database, self._on_settled, self._on_runnable)
         self.fetcher = Fetcher(
             self.app.database,
             self.queues,
@@ -178,7 +182,7 @@ class Worker:
             self.fetcher,
             self.stager,
             self.lifeline,
-            _Warden(self),
+            Warden(self),
         ]
         if conf.worker_enable_remote_control:
             self._services.append(Mailbox(self))
@@ -264,12 +268,26 @@ class Worker:
         notifier = self.app.notifier
         self._unsubscribe = [notifier.subscribe("pgtasks.jobs", self._on_news)]
 
-    def stop(self, *, cold: bool = False, exitcode: int | None = None) -> None:
+    def stop(
+        self,
+        in_sighandler: bool = False,
+        exitcode: int | None = None,
+        *,
+        cold: bool = False,
+    ) -> None:
         """Stop: warm lets running jobs end, cold kills them.
 
         What was claimed and not begun is handed back at once either way and costs no
         attempt. A cold stop may overtake a warm one.
+
+        Args:
+            in_sighandler: It is called by a signal handler, and must not wait.
+            exitcode: The exit code of the process.
+            cold: Kill what runs.
         """
+        if in_sighandler:
+            self.stop_soon(cold=cold, exitcode=exitcode)
+            return
         if exitcode is not None:
             self.exitcode = exitcode
         if cold and not self._cold:
@@ -283,6 +301,7 @@ class Worker:
             how="Cold" if cold else "Warm",
             exitcode=self.exitcode,
         )
+        self.on_close()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
         self.fetcher.stop()
@@ -310,120 +329,14 @@ class Worker:
         if not self._held:
             # Else whoever takes over what could not be written needs to know what had begun.
             self.begun.remove()
+        state.workers.discard(self)
         signals.worker_shutdown.send(sender=self)
+        self.on_stopped()
         self._ended.set()
 
-    # ── jobs, as the services and the pool report them ──────────────────────────────────
-
-    def execute(self, job: Job) -> Outcome:
-        """Run a job; in prefork this is called in the child."""
-        from pgtasks.app import trace
-
-        return trace.execute(self.app, job, hostname=self.hostname)
-
-    def _take(self, jobs: list[Job]) -> None:
-        debug = logger.isEnabledFor(logging.DEBUG)
-        for job in jobs:
-            self._held[job.id] = job
-            self.totals[job.task] += 1
-            if debug:
-                logger.debug(
-                    "Task %s[%s] received", printable(job.task), printable(job.task_id)
-                )
-        self.pool.submit(jobs)
-
-    def settled(self, settlement: Settlement, job: Job | None) -> None:
-        """A job has ended or given up its turn."""
-        self.acker.put(settlement)
-
-    def unbegun(self, job: Job) -> None:
-        """Hand back a job that was not begun here."""
-        outcome = Outcome(job.id, job.claim_token, "available", give_back=True)
-        self.acker.put(settle(outcome, job.task_id))
-
-    def lost(self, job: Job, status: int) -> None:
-        """The process that ran this job died."""
-        outcome = verdicts.child_died(self.app, job, status, planned=self._cold)
-        self.acker.put(settle(outcome, job.task_id))
-
-    def timed_out(self, job: Job, limit: float, *, soft: bool) -> None:
-        """A time limit was reached; at the hard one the child has been killed."""
-        kind = "Soft" if soft else "Hard"
-        logger.log(
-            logging.WARNING if soft else logging.ERROR,
-            "%s time limit (%ss) exceeded for %s[%s]",
-            kind,
-            limit,
-            printable(job.task),
-            printable(job.task_id),
-        )
-        if not soft:
-            outcome = verdicts.timed_out(self.app, job, limit)
-            self.acker.put(settle(outcome, job.task_id))
-
-    def _on_abandoned(self, job: Job) -> None:
-        self._held[job.id] = job
-        outcome = verdicts.worker_vanished(self.app, job)
-        self.acker.put(settle(outcome, job.task_id))
-
-    def _give_up_running(self) -> None:
-        for job in list(self._held.values()):
-            self.lost(job, 0)
-
-    def _on_settled(self, batch: Sequence[Settlement]) -> None:
-        again = False
-        for settlement in batch:
-            held = self._held.get(settlement.id)
-            # Not if the row was made available by hand and claimed by us once more.
-            if held is not None and held.claim_token == settlement.claim_token:
-                self._held.pop(settlement.id, None)
-            again = again or settlement.state in ("scheduled", "retryable")
-        if again:
-            self.stager.wakeup.set()
-
-    def room(self) -> None:
-        """The pool can take more jobs."""
-        if not self.fetcher.wakeup.is_set():
-            self.fetcher.wakeup.set()
-
-    def limits(self, job: Job) -> tuple[float | None, float | None]:
-        """Soft and hard limit: the call's, else the task's, else the worker's."""
-        if job.time_limit is not None or job.soft_time_limit is not None:
-            soft, hard = self._task_limits(job.task)
-            return job.soft_time_limit or soft, job.time_limit or hard
-        return self._task_limits(job.task)
-
-    def _task_limits(self, name: str) -> tuple[float | None, float | None]:
-        found = self._limits.get(name)
-        if found is None:
-            task = self.app.tasks.get(name)
-            found = self._limits[name] = (
-                getattr(task, "soft_time_limit", None) or self._soft_limit,
-                getattr(task, "time_limit", None) or self._hard_limit,
-            )
-        return found
-
-    def forget_limits(self, name: str) -> None:
-        """Look up the time limits of a task anew."""
-        self._limits.pop(name, None)
-
-    @property
-    def default_limits(self) -> tuple[float, float]:
-        """Soft and hard limit of tasks that set none; 0 for none."""
-        return self._soft_limit or 0, self._hard_limit or 0
-
-    def held(self) -> list[Job]:
-        """The jobs that are claimed here and not settled, whether they run or wait."""
-        return list(self._held.values())
-
-    def rerunnable(self) -> list[str]:
-        """Names of the tasks that may run again after a crash."""
-        count, names = self._rerunnable
-        tasks = self.app.tasks
-        if count != len(tasks):
-            names = [name for name, task in tasks.items() if task.acks_late]
-            self._rerunnable = (len(tasks), names)
-        return names
+    def terminate(self, in_sighandler: bool = False) -> None:
+        """Stop cold."""
+        self.stop(in_sighandler, cold=True)
 
     def died(self, what: str, error: BaseException | None) -> None:
         """A thread lost its duty: a worker that limps is worse than none."""
@@ -454,6 +367,12 @@ class Worker:
 
     # ── in the child ────────────────────────────────────────────────────────────────────
 
+    def execute(self, job: Job) -> Outcome:
+        """Run a job; in prefork this is called in the child."""
+        from pgtasks.app import trace
+
+        return trace.execute(self.app, job, hostname=self.hostname)
+
     def _on_process_start(self) -> None:
         self.app.set_current()
         self.app.set_default()
@@ -463,64 +382,6 @@ class Worker:
         signals.worker_process_shutdown.send(
             sender=None, pid=os.getpid(), exitcode=exitcode
         )
-
-
-class _Warden(Service):
-    """Watches for verdicts: that this worker is dead, or that it is to stop."""
-
-    name = "warden"
-
-    def __init__(self, worker: Worker) -> None:
-        super().__init__()
-        self._worker = worker
-
-    def run(self) -> None:
-        while not self.stopping:
-            if state.should_terminate is not None:
-                self._worker.stop_soon(cold=True, exitcode=int(state.should_terminate))
-            elif state.should_stop is not None:
-                self._worker.stop_soon(exitcode=int(state.should_stop))
-            if self._worker.begun.condemned:
-                try:
-                    self._worker.reincarnate()
-                except StorageError as error:
-                    logger.warning("Cannot register anew yet: %s", error)
-            self.wakeup.wait(0.2)
-
-
-def install_signal_handlers(worker: Worker) -> None:
-    """SIGTERM and SIGINT stop warm, the second one cold; SIGQUIT stops cold.
-
-    ``REMAP_SIGTERM=SIGQUIT`` makes SIGTERM stop cold at once, as in Celery.
-    """
-
-    def stop(cold: bool, why: str) -> None:
-        # A handler only starts a thread: it may have interrupted any statement.
-        logger.warning("%s", why)
-        worker.stop_soon(cold=cold)
-
-    calls = Counter[str]()
-
-    def on_stop(number: int, frame: object) -> None:
-        calls["stop"] += 1
-        if calls["stop"] == 1:
-            stop(
-                False,
-                f"worker: {os_signal.Signals(number).name}: warm shutdown, "
-                "running jobs may end (again: cold shutdown)",
-            )
-        elif calls["stop"] == 2:
-            stop(True, "worker: cold shutdown")
-        else:
-            os._exit(1)
-
-    def on_quit(number: int, frame: object) -> None:
-        stop(True, "worker: SIGQUIT: cold shutdown")
-
-    os_signal.signal(os_signal.SIGINT, on_stop)
-    os_signal.signal(os_signal.SIGQUIT, on_quit)
-    remapped = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
-    os_signal.signal(os_signal.SIGTERM, on_quit if remapped else on_stop)
 
 
 def _seconds(value: Any) -> float | None:

@@ -91,6 +91,7 @@ def test_jobs_survive_the_migrations_that_came_after_them(fresh_database: str) -
 def test_a_migration_names_the_schema_of_everything(path: Path) -> None:
     # Else it would land in whatever schema the session looks into first.
     text = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+    text = re.sub(r"\b(add|drop) column\b", "", text)  # of a table that has been named
     made = re.findall(
         r"\b(?:create|alter|drop|comment on|insert into|update|delete from)\s+"
         r"(?:or replace\s+)?(?:unlogged\s+)?(?:unique\s+)?"

@@ -58,6 +58,9 @@ UNIMPLEMENTED = {
     "pgtasks/app/task.py: run": "the body of a task, which its author writes",
     "pgtasks/schedules/base.py: remaining_estimate": "what makes a schedule, likewise",
     "pgtasks/backends/base.py: _is_disabled": "results are switched off, as in Celery",
+    "pgtasks/app/builtins.py: add_chain_task": "it makes the next",
+    "pgtasks/app/builtins.py: chain": "a name that Celery registers and refuses to run",
+    "pgtasks/utils/threads.py: body": "what a thread does, which its author writes",
 }
 
 

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
 
-from tests.bench.program import QUEUE, app, nap, noop
+from tests.bench.program import QUEUE, app, chain, chord, group, nap, noop, step, total
 
 OURS = os.environ["BENCH_SYSTEM"] == "pgtasks"
 WARM = 20
@@ -103,6 +103,37 @@ def far(count: int) -> dict[str, Any]:
     else:
         loop({"args": (place,), "countdown": 36_000} for place in range(count))
     return {}
+
+
+def canvas(members: int, links: int) -> dict[str, Any]:
+    """Run a group, a chord and a chain; tell how long each took until its result was here.
+
+    The processor time of a chord is that of the call with the waiting, and of the call
+    alone: what a web request pays that does not wait.
+    """
+    chord([noop.s(place) for place in range(2)])(total.s()).get(timeout=60)
+
+    with Stopwatch() as whole_chord:
+        with Stopwatch() as calling:
+            result = chord([noop.s(place) for place in range(members)])(total.s())
+        assert result.get(timeout=300) == sum(range(members))
+
+    began = time.perf_counter()
+    results = group([noop.s(place) for place in range(members)])()
+    assert results.get(timeout=300) == list(range(members))
+    group_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
+    last = chain([step.s(0), *(step.s() for _ in range(links - 1))])()
+    assert last.get(timeout=300) == links
+    chain_seconds = time.perf_counter() - began
+    return {
+        "chord_ms": 1e3 * whole_chord.seconds,
+        "chord_cpu_ms": 1e3 * whole_chord.cpu,
+        "chord_call_cpu_ms": 1e3 * calling.cpu,
+        "group_ms": 1e3 * group_seconds,
+        "chain_ms": 1e3 * chain_seconds,
+    }
 
 
 def naps(count: int, seconds: float) -> dict[str, Any]:
@@ -230,9 +261,11 @@ class Stopwatch:
         return 1e6 * self.cpu / count
 
 
+_OPERATIONS = (
+    one, send, bulk, kept, idle, due, far, canvas, naps, hammer, lend, clear,
+)  # fmt: skip
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    each.__name__: each
-    for each in (one, send, bulk, kept, idle, due, far, naps, hammer, lend, clear)
+    each.__name__: each for each in _OPERATIONS
 }
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Sizes:
         far: Due in ten hours.
         far_peers: The same for Celery, which keeps them in the worker's memory.
         chunk: Drained before and after.
+        members: In the header of a chord, and in a group.
+        links: In a chain.
         between: Run in between, while a transaction is open elsewhere.
     """
 
@@ -69,6 +71,8 @@ class Sizes:
     far_peers: int = 10_000
     chunk: int = 20_000
     between: int = 100_000
+    members: int = 1_000
+    links: int = 200
 
 
 FULL = Sizes()
@@ -89,6 +93,8 @@ QUICK = Sizes(
     far_peers=500,
     chunk=2_000,
     between=4_000,
+    members=50,
+    links=10,
 )
 
 WARM = 5  # the first jobs of a client open its connections
@@ -237,6 +243,13 @@ def memory(system: System, sizes: Sizes) -> Numbers:
     }
 
 
+def canvas(system: System, sizes: Sizes) -> Numbers:
+    """Wait for the results of a chord, of a group and of a chain."""
+    with system.board(max(sizes.members, 2)) as board, system.worker(board):
+        answer = system.client("canvas", members=sizes.members, links=sizes.links)
+    return dict(answer)
+
+
 def bloat(system: System, sizes: Sizes) -> Numbers:
     """Drain before and after many jobs that a transaction keeps from being vacuumed."""
     chunks = math.ceil(sizes.between / sizes.chunk)
@@ -288,6 +301,7 @@ MEASURES = {
         Measure("lend", lend, peers=False),
         Measure("due", due, quick_peers=False),
         Measure("memory", memory, quick_peers=False),
+        Measure("canvas", canvas),
         Measure("bloat", bloat, peers=False),
     )
 }

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from tests.bench import board
 
 if TYPE_CHECKING or os.environ["BENCH_SYSTEM"] == "pgtasks":
-    from pgtasks import Celery
+    from pgtasks import Celery, chain, chord, group
 else:
-    from celery import Celery
+    from celery import Celery, chain, chord, group
+
+__all__ = ["QUEUE", "app", "chain", "chord", "group", "nap", "noop", "step", "total"]
 
 #: A name of our own: the RabbitMQ may be somebody's, with a queue ``celery`` in use.
 QUEUE = "pgtasks-bench"
@@ -34,3 +36,15 @@ def noop(place: int) -> int:
 def nap(seconds: float) -> None:
     """Keep a child busy without using a processor."""
     time.sleep(seconds)
+
+
+@app.task(name="bench.total")
+def total(numbers: list[int]) -> int:
+    """The body of a chord."""
+    return sum(numbers)
+
+
+@app.task(name="bench.step")
+def step(number: int) -> int:
+    """A link of a chain."""
+    return number + 1

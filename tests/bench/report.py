@@ -128,6 +128,28 @@ LINES = (
     Line(
         "memory", "more_mb", "far-future jobs: memory added to the worker", "MB", False, 5
     ),
+    Line(
+        "canvas", "chord_ms", "chord of 1,000 and `get()`", "ms", False, times={"redis": 10}
+    ),
+    Line(
+        "canvas",
+        "chord_cpu_ms",
+        "the same: processor time of the caller",
+        "ms",
+        False,
+        times={"redis": 20},
+    ),
+    Line(
+        "canvas",
+        "chord_call_cpu_ms",
+        "the same: of the call alone, without `get()`",
+        "ms",
+        False,
+    ),
+    Line(
+        "canvas", "group_ms", "group of 1,000 and `get()`", "ms", False, times={"redis": 10}
+    ),
+    Line("canvas", "chain_ms", "chain of 200 and `get()`", "ms", False, times={"redis": 2}),
     Line("bloat", "kept", "transaction open elsewhere: drain rate kept", "%", bar=70),
 )
 

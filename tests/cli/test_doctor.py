@@ -187,7 +187,7 @@ def test_due_jobs_that_nobody_made_available_are_a_warning(examine, app, databas
 
 def test_an_old_transaction_is_a_warning(examine, app, database_url, monkeypatch):
     register(app)
-    monkeypatch.setattr("pgtasks.cli.examination.OLD_TRANSACTION", 0.0)
+    monkeypatch.setattr("pgtasks.cli.work.OLD_TRANSACTION", 0.0)
     with psycopg.connect(database_url, application_name="forgetful") as connection:
         connection.execute("set transaction isolation level repeatable read")
         connection.execute("select 1")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import typing
 import warnings
@@ -10,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +21,7 @@ import pytest
 from helpers import eventually
 from pgtasks import Celery, _state, current_app, shared_task, signals
 from pgtasks.app import base
+from pgtasks.app.memory import queue_of
 from pgtasks.app.registry import TaskRegistry
 from pgtasks.app.task import Task
 from pgtasks.app.utils import find_app
@@ -277,6 +281,97 @@ def test_tasks_can_be_taken_out_by_themselves_or_by_name(app: Celery) -> None:
     app.tasks.unregister(two.name)
 
     assert not {one.name, two.name} & set(app.tasks)
+
+
+# ── threads that look for a task while it is made ───────────────────────────────────────
+
+
+class Watched(Task[..., Any]):
+    """A base that lets a test look around while a task is bound."""
+
+    abstract = True
+    while_bound: Any = None
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        if cls.while_bound is not None:
+            cls.while_bound(app)
+
+
+@pytest.mark.parametrize("as_class", [False, True])
+def test_a_task_is_registered_when_it_is_ready(app: Celery, as_class: bool) -> None:
+    seen = []
+
+    def look(app: Celery) -> None:
+        with ThreadPoolExecutor(1) as threads:
+            seen.append(threads.submit(app._tasks.get, "late").result())
+
+    app.finalize()
+    if as_class:
+
+        class Late(Watched):
+            name = "late"
+            while_bound = staticmethod(look)
+
+        app.register_task(Late())
+    else:
+
+        @app.task(name="late", base=Watched, while_bound=staticmethod(look))
+        def late() -> None: ...
+
+    assert seen == [None]
+    assert app.tasks["late"].__bound__
+
+
+def test_a_task_that_is_registered_retries_as_it_was_told_to(app: Celery) -> None:
+    class Registry(TaskRegistry):
+        def __setitem__(self, name: str, task: Any) -> None:
+            if name == "again":
+                ready.append((task.__bound__, hasattr(task, "_orig_run")))
+            super().__setitem__(name, task)
+
+    ready: list[Any] = []
+    app._tasks = Registry(app._tasks)
+
+    @app.task(name="again", autoretry_for=(ValueError,), lazy=False)
+    def again() -> None: ...
+
+    assert ready == [(True, True)]
+
+
+def test_two_threads_that_make_the_same_task_get_the_same(app: Celery) -> None:
+    both = threading.Barrier(2)
+
+    def wait(app: Celery) -> None:
+        both.wait(10)
+
+    def make(_: int) -> Any:
+        return app._task_from_fun(
+            same, name="same", base=Watched, while_bound=staticmethod(wait)
+        )
+
+    def same() -> None: ...
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(make, range(2))
+
+    assert one is other is app._tasks["same"]
+
+
+def test_a_task_may_be_used_by_what_its_own_making_calls(app: Celery) -> None:
+    @app.task
+    def tick() -> None: ...
+
+    def plan(sender: Celery, **kwargs: Any) -> None:
+        sender.add_periodic_task(10, tick.s())
+
+    # Called when the first setting is read, which is when the task is bound.
+    app.on_after_configure.connect(plan, weak=False)
+
+    assert tick.serializer == "json"
+    assert app.tasks[tick.name] is tick._get_current_object()  # type: ignore[attr-defined]
+    (entry,) = app.conf.beat_schedule.values()
+    assert entry["task"] == tick.name
 
 
 # ── finalizing ──────────────────────────────────────────────────────────────────────────
@@ -622,6 +717,23 @@ def test_the_zone_can_be_looked_up_again_though_it_never_was(app: Celery) -> Non
     assert app.uses_utc_timezone()
 
 
+# ── signing ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_signing_is_set_up_by_the_application(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    module: Any = ModuleType("pgtasks.security")
+    module.setup_security = lambda *args, **kwargs: heard.append((args, kwargs))
+    monkeypatch.setitem(sys.modules, "pgtasks.security", module)
+
+    app.setup_security({"json"}, key="k.pem", cert="c.pem", store="*.pem")
+
+    arguments = ({"json"}, "k.pem", None, "c.pem", "*.pem", "sha256", "json")
+    assert heard == [(arguments, {"app": app})]
+
+
 # ── pickling ────────────────────────────────────────────────────────────────────────────
 
 
@@ -756,6 +868,32 @@ def test_an_application_has_an_id_in_this_process_and_one_in_each_thread(
     assert app.thread_oid == app.thread_oid != elsewhere[1]
 
 
+# ── what it costs ───────────────────────────────────────────────────────────────────────
+
+
+def test_an_application_with_tasks_loads_neither_what_makes_nor_what_sends_them() -> None:
+    program = (
+        "import sys\n"
+        "from pgtasks import Celery\n"
+        "app = Celery('x', broker='memory://')\n"
+        "@app.task\n"
+        "def add(x, y): return x + y\n"
+        "app.conf.task_routes = {}\n"
+        "app.autodiscover_tasks\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    loaded = set(done.stdout.split())
+    assert "pgtasks.app.base" in loaded
+    assert not loaded & {
+        "inspect", "dataclasses", "decimal", "json", "pickle", "socket", "urllib.parse",
+        "zoneinfo", "pgtasks.app.publish", "pgtasks.app.task", "pgtasks.signals",
+    }  # fmt: skip
+
+
 # ── parts ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -770,6 +908,15 @@ def test_parts_are_made_of_classes_or_their_names(make_app: Make) -> None:
     assert app.log.app is app
     assert type(app.loader) is AppLoader
     assert app.amqp.app is app
+
+
+def test_a_part_that_cannot_be_made_says_why(make_app: Make) -> None:
+    class Broken:
+        def __init__(self, app: Celery) -> None:
+            raise AttributeError("no such thing as a broken part")
+
+    with pytest.raises(AttributeError, match="no such thing as a broken part"):
+        make_app(control=Broken).control  # noqa: B018
 
 
 def test_the_loader_may_be_named_in_the_environment(
@@ -820,14 +967,21 @@ def test_a_worker_needs_its_command(app: Celery) -> None:
         app.worker_main(["beat"])
 
 
-@pytest.mark.parametrize("name", ["connection_for_read", "pool", "producer_or_acquire"])
-def test_what_only_a_broker_has_is_told_with_what_takes_its_place(
-    app: Celery, name: str
+def test_options_of_a_call_by_name_may_be_given_by_position_as_in_celery(
+    app: Celery,
 ) -> None:
-    with pytest.raises(
-        AttributeError, match=r"no broker.*app\.database|no broker.*send_task"
-    ):
-        getattr(app, name)
+    by_name = app.send_task("some.task", group_id="g", retries=2, shadow="s")
+    omitted = (None,) * 11
+    app.send_task("some.task", (), {}, *omitted, True, "g", None, 2, *(None,) * 7, "s")
+
+    first, second = queue_of(app).waiting()
+    assert by_name.id == first.task_id
+    assert (first.group_id, first.retries) == ("g", 2)
+    assert (second.group_id, second.retries) == ("g", 2)
+    assert second.headers == first.headers
+
+
+def test_what_is_not_there_is_told_by_its_name(app: Celery) -> None:
     with pytest.raises(AttributeError, match=r"'no_such_thing'$"):
         app.no_such_thing  # type: ignore[attr-defined]  # noqa: B018
 

@@ -291,6 +291,33 @@ def test_settings_reach_the_database(make_app: Make) -> None:
     assert app.database.direct is not app.database.endpoint
 
 
+@pytest.mark.parametrize(
+    ("url", "seconds", "bound"),
+    [
+        ("postgresql://h/x", 4, "connect_timeout=4"),
+        ("postgresql://h/x?sslmode=require", 2.6, "connect_timeout=3"),
+        ("postgresql://h/x", 0.1, "connect_timeout=2"),
+        ("host=h dbname=x", 4, "connect_timeout=4"),
+        ("postgresql://h/x?connect_timeout=7", 4, "connect_timeout=7"),
+    ],
+)
+def test_connecting_is_bounded_by_the_setting_unless_the_url_does_it(
+    make_app: Make, url: str, seconds: float, bound: str
+) -> None:
+    app = make_app(database_url=url, broker_connection_timeout=seconds)
+
+    parameters = app.database.endpoint.parameters()
+
+    assert f"connect_timeout={parameters['connect_timeout']}" == bound
+    assert parameters["dbname"] == "x"
+
+
+def test_without_the_setting_connecting_has_the_time_that_it_has(make_app: Make) -> None:
+    app = make_app(broker="postgresql://h/x")
+
+    assert "connect_timeout" not in app.database.url
+
+
 def test_in_memory_there_is_no_database_to_use(make_app: Make) -> None:
     with pytest.raises(ImproperlyConfigured, match="memory://"):
         make_app().database  # noqa: B018

@@ -106,6 +106,13 @@ def test_a_command_error_carries_its_exit_code() -> None:
     assert type(error) is exceptions.CeleryCommandException
 
 
+def test_clicks_own_error_is_found_where_celery_has_it() -> None:
+    import click
+
+    assert exceptions.ClickException is click.ClickException  # type: ignore[attr-defined]
+    assert issubclass(exceptions.CeleryCommandException, click.ClickException)
+
+
 # ── Retry ───────────────────────────────────────────────────────────────────────────────
 
 

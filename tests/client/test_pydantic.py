@@ -68,6 +68,29 @@ def test_with_bind_the_task_is_not_among_the_arguments(eager: Celery) -> None:
     assert pay.delay(Order(number=3)).get() == [pay.name, 3]
 
 
+def test_a_coroutine_function_gets_and_returns_models_too(eager: Celery) -> None:
+    @eager.task(pydantic=True)
+    async def pay(order: Order) -> Receipt:
+        return Receipt(text=str(order.number))
+
+    assert pay.delay(Order(number=3)).get() == {"text": "3"}
+
+
+def test_a_coroutine_function_with_models_is_retried_as_well(eager: Celery) -> None:
+    eager.conf.task_eager_propagates = False
+    tries = []
+
+    @eager.task(pydantic=True, autoretry_for=(OSError,), retry_kwargs={"countdown": 0})
+    async def pay(order: Order) -> Receipt:
+        tries.append(order.number)
+        if len(tries) < 3:
+            raise OSError("line busy")
+        return Receipt(text="paid")
+
+    assert pay.delay(Order(number=3)).get() == {"text": "paid"}
+    assert tries == [3, 3, 3]
+
+
 def test_a_model_that_would_lose_something_is_refused(eager: Celery) -> None:
     @eager.task(pydantic=True)
     def pay(order: Order) -> None: ...

@@ -5,14 +5,14 @@ import logging
 import pickle
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pgtasks import Celery
-from pgtasks.app import defaults
+from pgtasks.app import defaults, detection
 from pgtasks.app.settings import Settings
 from pgtasks.app.utils import filter_hidden_settings, sanitize_url
 from pgtasks.exceptions import ImproperlyConfigured
@@ -462,6 +462,61 @@ def test_what_else_stands_in_a_configuration_module_is_nobodys_business(
     bare.conf.task_serializer  # noqa: B018
 
     assert caplog.records == []
+
+
+# ── what has no effect ──────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """Answers what the log has said of settings without effect."""
+    with caplog.at_level(logging.INFO, "celery.app.settings"):
+        yield lambda: [r.getMessage() for r in caplog.records if "effect" in r.getMessage()]
+
+
+def test_settings_without_effect_are_named_once(
+    make_app: Make, told: Callable[[], list[str]]
+) -> None:
+    for _ in range(2):
+        app = make_app(broker=None, backend=None, redis_host="cache")
+        app.config_from_object({"CELERY_BROKER_HEARTBEAT": 10}, namespace="CELERY")
+        assert app.conf.broker_heartbeat == 10
+
+    (message,) = told()
+    assert "broker_heartbeat, redis_host" in message
+
+
+def test_a_setting_without_effect_that_says_what_is_so_anyway_is_not_worth_a_word(
+    bare: Celery, told: Callable[[], list[str]]
+) -> None:
+    bare.config_from_object({"task_protocol": 2, "task_acks_late": True})
+
+    assert bare.conf.task_acks_late
+    assert told() == []
+
+
+def test_a_setting_without_effect_that_is_set_late_is_named_too(
+    bare: Celery, told: Callable[[], list[str]]
+) -> None:
+    assert bare.conf.broker_heartbeat == 120
+
+    bare.conf.broker_heartbeat = 10
+
+    assert len(told()) == 1
+
+
+def test_settings_without_effect_wait_for_a_log_that_listens(
+    bare: Celery, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare.config_from_object({"task_protocol": 1})
+    with caplog.at_level(logging.WARNING, "celery.app.settings"):
+        assert bare.conf.task_protocol == 1
+
+    with caplog.at_level(logging.INFO, "celery.app.settings"):
+        # As a worker does, whose settings say how it logs.
+        detection.tell_of_idle(bare.conf)
+
+    assert "task_protocol" in caplog.text
 
 
 # ── the environment ─────────────────────────────────────────────────────────────────────

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from pgtasks.app.memory import queue_of
-from pgtasks.canvas import Signature, maybe_signature, signature, subtask
+from pgtasks.canvas import (
+    Signature,
+    chain,
+    chord,
+    chunks,
+    group,
+    maybe_signature,
+    signature,
+    subtask,
+    xmap,
+)
 from pgtasks.exceptions import NotRegistered
 
 
@@ -131,13 +141,18 @@ def test_links_are_gathered_once(app, add):
     assert [each["task"] for each in embed["errbacks"]] == ["tests.add"]
 
 
-def test_a_circle_of_links_is_refused(add):
-    first, second = add.s(1), add.s(2)
-    with pytest.raises(ValueError, match="leads back"):
-        first.link(first)
+def test_a_circle_of_links_is_refused_when_it_is_sent(app, add):
+    alone, first, second = add.s(1, 1), add.s(2, 2), add.s(3, 3)
+    alone.link(alone)
     first.link(second)
-    with pytest.raises(ValueError, match="leads back"):
-        second.link_error(first)
+    second.link_error(first)
+
+    for sig in (alone, first, second):
+        with pytest.raises(ValueError, match=r"lead back to it.*clone"):
+            sig.delay()
+        with pytest.raises(ValueError, match=r"lead back to it.*clone"):
+            sig.apply()
+    assert queue_of(app).waiting() == []
 
 
 def test_a_signature_survives_json_and_pickle(app, add):
@@ -197,6 +212,11 @@ def test_two_signatures_are_not_merged_like_dicts(add):
         add.s(1) | {"task": "other"}
     with pytest.raises(TypeError):
         {"task": "other"} | add.s(1)
+
+
+def test_every_kind_may_be_written_with_the_type_of_its_result(add):
+    for kind in (Signature, chain, group, chord, chunks, xmap):
+        assert kind[int].__origin__ is kind
 
 
 def test_a_task_makes_signatures_in_all_of_celerys_ways(add, app):

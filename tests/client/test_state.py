@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -182,3 +185,31 @@ def test_whether_joining_blocks_is_a_switch() -> None:
         assert _state.task_join_will_block()
     finally:
         _state._set_task_join_will_block(False)
+
+
+# ── strictness, chosen in the environment ───────────────────────────────────────────────
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_falling_back_on_the_current_app_can_be_forbidden() -> None:
+    refused = run("from pgtasks import current_app; current_app.main", C_STRICT_APP="1")
+
+    assert refused.returncode == 1
+    assert "Pass the app explicitly" in refused.stderr
+
+
+def test_falling_back_on_the_current_app_can_be_traced_from_the_start() -> None:
+    traced = run(
+        "from pgtasks.app import app_or_default; app_or_default()", CELERY_TRACE_APP="1"
+    )
+
+    assert "USES THE CURRENT APP" in traced.stdout

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from pgtasks import Celery, Task, exceptions
+from pgtasks.app import context, task, trace
 from pgtasks.app.memory import queue_of
 from pgtasks.exceptions import CDeprecationWarning
 from pgtasks.result import EagerResult
@@ -221,6 +222,12 @@ def test_a_call_method_of_ones_own_is_honoured_and_pushes_no_second_request(app,
     assert type(who._get_current_object()).calls == 1
 
 
+def test_what_the_task_module_of_celery_has_is_in_ours():
+    assert (task.Context, task.TaskType) == (context.Context, type)
+    assert task.get_actual_ignore_result is trace.get_actual_ignore_result
+    assert "x-death" in task.X_DEATH_HEADERS
+
+
 def test_a_task_pickles_as_its_name(memory_app):
     @memory_app.task(name="tests.named")
     def named():
@@ -306,6 +313,34 @@ def test_the_request_shows_what_the_caller_said(app, desk):
     assert (seen["called_directly"], seen["is_eager"]) == (False, False)
 
 
+def test_the_request_shows_its_arguments_or_what_the_caller_shows_of_them(app, desk):
+    seen = []
+
+    @app.task(bind=True)
+    def pay(self, card, amount=0):
+        seen.append((self.request.argsrepr, self.request.kwargsrepr))
+
+    pay.apply_async(("4111",), {"amount": 2})
+    pay.apply_async(("4111",), argsrepr="('***',)", kwargsrepr="{}")
+    pay.apply(("x" * 5000,))
+    desk(app).work_off()
+
+    eager, *sent = seen
+    assert sent == [("['4111']", "{'amount': 2}"), ("('***',)", "{}")]
+    assert len(eager[0]) < 1100
+
+
+def test_a_header_that_was_not_sent_is_missed_by_name(memory_app):
+    @memory_app.task(bind=True)
+    def look(self):
+        assert self.request.get("tenant") is None
+        assert not hasattr(self.request, "tenant")
+        return self.request.tenant
+
+    with pytest.raises(AttributeError, match=r"'tenant'.*without a header of that name"):
+        look()
+
+
 def test_a_header_cannot_take_the_place_of_what_the_request_needs(app, desk):
     ids = []
 
@@ -381,3 +416,12 @@ def test_a_subclass_of_the_application_may_bring_its_own_task_class(memory_app):
 
         assert task.flavour == "mine"
         assert isinstance(task._get_current_object(), Base)
+
+
+def test_looking_at_the_class_of_all_tasks_does_not_bind_it(make_app):
+    first = make_app(task_serializer="pickle", accept_content=["pickle"])
+    first.set_current()
+    assert Task.app is not None
+
+    assert Task.serializer is None
+    assert make_app().task(lambda: None, name="plain").serializer == "json"

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from pgtasks import Task, exceptions, signals
-from pgtasks.app import trace
+from pgtasks.app import followups, trace
 from pgtasks.app.memory import queue_of
 from pgtasks.app.trace import build_tracer, execute
+from pgtasks.canvas import group
 from pgtasks.exceptions import Cancel, Discard, Ignore, Reject, Snooze
 from pgtasks.job import Job, NewJob, Outcome
 
@@ -650,9 +651,63 @@ def test_callbacks_are_part_of_the_outcome_and_follow_it(app, desk):
     assert seen == []
     bench.work_off()
     assert seen == [(3, "a"), (3, "b")]
-    assert [child.id for child in result.children] == [
+    (group,) = result.children
+    assert [child.id for child in group.results] == [
         job.task_id for job in outcome.follow_ups
     ]
+
+
+def test_a_single_callback_is_a_child_of_its_own(app, desk):
+    @app.task
+    def note(value):
+        pass
+
+    result = note.apply_async((1,), link=note.s())
+    outcome = desk(app).work_one()
+
+    assert [child.id for child in result.children] == [outcome.follow_ups[0].task_id]
+
+
+def test_groups_among_callbacks_are_sent_for_themselves(app, desk):
+    seen = []
+
+    @app.task
+    def note(value, more):
+        seen.append((value, more))
+
+    @app.task
+    def add(x, y):
+        return x + y
+
+    callbacks = [note.s("a"), group(note.s("b"), note.s("c")), note.s("d")]
+    result = add.apply_async((1, 2), link=callbacks)
+    desk(app).work_off()
+
+    assert sorted(seen) == [(3, "a"), (3, "b"), (3, "c"), (3, "d")]
+    assert [len(child.results) for child in result.children] == [2, 2]
+
+
+def test_what_follows_a_success_can_tell_that_it_does(app, desk):
+    sent = []
+
+    class Watched(Task):
+        def apply_async(self, *args, **options):
+            sent.append((self.name, followups._callback_publish_retry.get()))
+            return super().apply_async(*args, **options)
+
+    @app.task(base=Watched, name="note")
+    def note(value=None):
+        pass
+
+    @app.task
+    def add(x, y):
+        note.delay()
+        return x + y
+
+    add.apply_async((1, 2), link=note.s())
+    desk(app).work_off()
+
+    assert sent == [("note", False), ("note", True)]
 
 
 def test_what_the_body_sends_is_sent_at_once(app, desk):
@@ -769,6 +824,37 @@ def test_the_tracer_is_made_once_by_whatever_stands_in_the_module(
     run(memory_app, task_id="2")
 
     assert made == ["tests.anything"]
+
+
+def test_a_message_can_be_traced_by_its_parts(memory_app, anything):
+    memory_app.finalize()
+    body = json.dumps([[1], {"two": 2}, {"callbacks": None}])
+
+    failed, text, seconds = trace.trace_task_ret(
+        anything.name, "1", {"id": "1"}, body, "application/json", "utf-8", app=memory_app
+    )
+
+    assert (failed, text) == (0, "[(1,), {'two': 2}]")
+    assert seconds < 5
+    assert memory_app.AsyncResult("1").get(timeout=1) == [[1], {"two": 2}]
+
+
+def test_a_process_set_up_for_one_app_traces_messages_without_being_given_it(
+    memory_app, anything
+):
+    parts = {"body": ((), {}, None), "content_type": None, "content_encoding": None}
+    with pytest.raises(RuntimeError, match=r"setup_worker_optimizations\(\) has not run"):
+        trace.fast_trace_task(anything.name, "1", {"id": "1"}, **parts)
+
+    trace.setup_worker_optimizations(memory_app, "celery@here")
+    try:
+        assert memory_app.use_fast_trace_task
+        anything.__trace__ = build_tracer(anything.name, anything, app=memory_app)
+        failed, text, _ = trace.fast_trace_task(anything.name, "1", {"id": "1"}, **parts)
+        assert (failed, text) == (0, "[(), {}]")
+    finally:
+        trace.reset_worker_optimizations(memory_app)
+    assert not memory_app.use_fast_trace_task
 
 
 def test_a_tracer_used_outside_of_a_worker_stores_in_the_tasks_backend(

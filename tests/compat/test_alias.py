@@ -5,9 +5,11 @@ Each test is a process of its own: an import hook is for the life of one.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -126,6 +128,52 @@ class TestBesideTheRealOne:
     def test_an_installed_celery_is_never_imported(self, run, real_celery):
         assert run("import celery; print(celery.__name__)") == "pgtasks"
 
+    def test_nor_any_of_the_modules_that_programs_use(self, run, real_celery):
+        surface = Path(__file__).parents[2] / "compat" / "surface.json"
+        for name in json.loads(surface.read_text())["modules"]:
+            path = real_celery.joinpath(*name.split(".")[1:])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".py").write_text("raise RuntimeError('the real one')")
+        printed = run(f"""
+            import importlib, json
+            surface = json.load(open({str(surface)!r}))
+            for name in surface["modules"]:
+                try:
+                    module = importlib.import_module(name)
+                except ModuleNotFoundError as error:
+                    if error.name != "django":
+                        print(name, error)
+                    continue
+                ours = "pgtasks" + name.removeprefix("celery")
+                if module is not importlib.import_module(ours):
+                    print(name, module)
+        """)
+
+        assert printed == ""
+
+    def test_it_is_found_by_nobody_who_looks_for_it(self, run, real_celery):
+        printed = run("""
+            import importlib.util, pkgutil
+            print(importlib.util.find_spec("celery").loader.name,
+                  importlib.util.find_spec("celery.app").loader.name)
+            import celery
+            print("only_there" in {each.name for each in pkgutil.iter_modules(celery.__path__)})
+        """)
+
+        assert printed.splitlines() == ["pgtasks pgtasks.app", "False"]
+
+    def test_its_packages_in_other_places_are_not_touched(self, run, tmp_path):
+        (tmp_path / "celery_utils.py").write_text("here = True")
+        (tmp_path / "proj").mkdir()
+        (tmp_path / "proj" / "__init__.py").write_text("")
+        (tmp_path / "proj" / "celery.py").write_text("from celery import Celery")
+        printed = run("""
+            import celery_utils, proj.celery, pgtasks
+            print(celery_utils.here, proj.celery.Celery is pgtasks.Celery, proj.celery.__name__)
+        """)
+
+        assert printed == "True True proj.celery"
+
     def test_nor_its_modules_that_have_no_counterpart(self, run, real_celery):
         printed = run("""
             try:
@@ -183,6 +231,8 @@ class TestWhatItSays:
                 "celery.backends.redis",
                 "results are kept in PostgreSQL",
             ),
+            ("celery.concurrency.gevent", "celery.concurrency.gevent", "prefork, threads"),
+            ("celery.worker.strategy", "celery.worker.strategy", "jobs are rows"),
             (
                 "celery.worker.consumer.gossip",
                 "celery.worker.consumer",

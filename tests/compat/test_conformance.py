@@ -8,7 +8,7 @@ from compat.conformance.__main__ import arguments
 from compat.conformance.report import complaints, table
 from compat.conformance.suite import Result, Run
 from compat.conformance.targets import CLASSES, Targets, group_of
-from compat.conformance.verdict import Known, judge, load_bars, load_ledger
+from compat.conformance.verdict import Known, bars_of, judge, load_bars, load_ledger
 
 FILE = "t/unit/app/test_x.py"
 TARGETS = Targets(
@@ -131,6 +131,24 @@ class TestBars:
         found = self.judge(a_run(one="failed", three="failed", four="failed"))
 
         assert found == [f"{FILE}::test_a::one[1] (and 2 others) failed: why"]
+
+    def test_count_for_the_classes_that_were_run(self):
+        run = a_run(one="passed")
+        bars = {FILE: ["P0", "P1"], "t/unit/elsewhere.py": ["P0"]}
+
+        assert bars_of(run, bars, ["P1", "P2"]) == {FILE: ["P1"]}
+        assert bars_of(run, bars, ["A1"]) == {}
+
+    def test_may_fail_for_one_reason_in_many_tests(self, tmp_path):
+        (tmp_path / "ledger.toml").write_text(
+            '[[known]]\ntests = ["a", "b"]\nreason = "no broker"\nuser = "none"\n'
+            '[[known]]\ntest = "c"\nreason = "skips"\noutcome = "skipped"\n'
+        )
+        known = load_ledger(tmp_path / "ledger.toml")
+
+        assert known["a"] == Known("a", "no broker", user="none")
+        assert known["b"].reason == "no broker"
+        assert known["c"].outcome == "skipped"
 
     def test_are_of_files_and_tests_that_exist(self):
         targets = Targets.load()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import pgtasks.contrib.testing.tasks  # noqa: F401 - now: in a test it would be forgotten
 from pgtasks import _state
 from pgtasks.contrib.testing.app import TestApp, Trap, setup_default_app
 from pgtasks.contrib.testing.mocks import (

@@ -112,3 +112,20 @@ def test_the_wheel_is_not_imported() -> None:
     subprocess.run(
         [sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2]
     )
+
+
+def test_that_there_is_no_server_is_an_error_of_ours_and_needs_nothing_of_the_client() -> (
+    None
+):
+    program = (
+        "import sys; from pgtasks.dev import EmbeddedPostgresError as Error;"
+        "print([each.__name__ for each in Error.__mro__[1:3]],"
+        " sorted(name for name in sys.modules if name.startswith('pgtasks')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == (
+        "['PgtasksError', 'RuntimeError'] ['pgtasks', 'pgtasks.dev', 'pgtasks.exceptions']"
+    )

@@ -44,7 +44,7 @@ class Fleet:
     # ── workers ─────────────────────────────────────────────────────────────────────────
 
     def start(
-        self, *options: str, url: str | None = None, **environment: str
+        self, *options: str, url: str | None = None, app: str = "shop", **environment: str
     ) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it takes jobs."""
         number = len(self.processes)
@@ -55,7 +55,7 @@ class Fleet:
                 "-m",
                 "pgtasks",
                 "-A",
-                "shop",
+                app,
                 "worker",
                 "-l",
                 "info",

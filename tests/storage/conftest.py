@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from fix_bench import Bench
 from helpers import eventually
 from pgtasks.storage.database import Database
 
@@ -37,6 +38,14 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.close()
+
+
+@pytest.fixture
+def bench(database_url: str) -> Iterator[Bench]:
+    bench = Bench(database_url)
+    yield bench
+    bench.database.close()
+    bench.connection.close()
 
 
 @pytest.fixture

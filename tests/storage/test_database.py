@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from helpers import eventually
 from pgtasks.dev.postgres import Server
-from pgtasks.storage import database as module
+from pgtasks.storage import pool
 from pgtasks.storage.database import Database, compiled
 from pgtasks.storage.errors import (
     BadData,
@@ -290,9 +290,9 @@ def test_connections_that_nobody_misses_are_closed(
     database = Database(database_url, application_name="missed")
     with occupied(database, admin):
         database.run(PID)
-    monkeypatch.setattr(module, "MAX_IDLE", -1.0)
+    monkeypatch.setattr(pool, "MAX_IDLE", -1.0)
     database.run(PID)
-    monkeypatch.setattr(module, "MAX_IDLE", 300.0)
+    monkeypatch.setattr(pool, "MAX_IDLE", 300.0)
 
     ours = "select count(*) from pg_stat_activity where application_name = 'missed'"
     eventually(lambda: admin.execute(ours).fetchone() == (1,))
@@ -302,7 +302,7 @@ def test_connections_that_nobody_misses_are_closed(
 def test_an_old_connection_is_replaced(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_AGE", 0.0)
+    monkeypatch.setattr(pool, "MAX_AGE", 0.0)
 
     assert database.run(PID) != database.run(PID)
 

@@ -3,86 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from fix_bench import Bench
 from helpers import eventually
-from pgtasks.job import Error, Job, NewJob, Outcome
+from pgtasks.job import Error, NewJob, Outcome
 from pgtasks.storage import jobs, results, workers
-from pgtasks.storage.database import Database
 from pgtasks.storage.errors import BadData
-from pgtasks.storage.query import Query
-
-
-class Bench:
-    """A database, a registered worker, and the calls a worker makes."""
-
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
-        self.connection = psycopg.connect(url, autocommit=True)
-        self.worker = self.register()
-
-    def register(self, lease: float = 20.0) -> str:
-        id = str(uuid4())
-        self.run(
-            workers.register(
-                id=id,
-                name="celery@test",
-                hostname="test",
-                pid=1,
-                machine="elsewhere",
-                process_started=1.0,
-                begun_file=None,
-                lease=lease,
-                queues=["celery"],
-                pool="prefork",
-                concurrency=2,
-                version="0",
-                info={},
-            )
-        )
-        return id
-
-    def run(self, query: Query):
-        return self.database.run(query)
-
-    def insert(self, *new: NewJob, **options) -> list[jobs.Inserted]:
-        return self.run(jobs.insert(new, **options))
-
-    def claim(self, demand: int = 10, *, worker: str | None = None, **options) -> list[Job]:
-        marks = options.pop("marks", {"celery": jobs.LOWEST})
-        claimed = self.run(
-            jobs.fetch(
-                marks,
-                demand=demand,
-                worker=worker or self.worker,
-                token=str(uuid4()),
-                **options,
-            )
-        )
-        return claimed.jobs
-
-    def ack(self, job: Job, state: str = "completed", **fields) -> bool:
-        outcome = Outcome(job.id, job.claim_token, state, **fields)
-        return job.id in self.run(jobs.ack([jobs.settle(outcome, job.task_id)]))
-
-    def read(self, task_id: str) -> results.Result:
-        return self.run(results.read([task_id]))[task_id]
-
-    def rows(self, statement: str, *params) -> list[tuple]:
-        return self.connection.execute(statement, params).fetchall()
-
-
-@pytest.fixture
-def bench(database_url: str) -> Iterator[Bench]:
-    bench = Bench(database_url)
-    yield bench
-    bench.database.close()
-    bench.connection.close()
 
 
 def new(task_id: str | None = None, **fields) -> NewJob:
@@ -360,7 +291,7 @@ def test_one_statement_settles_every_kind_of_end(bench: Bench):
         for name, job in claimed.items()
     ]
 
-    accepted = bench.run(jobs.ack(batch))
+    accepted = bench.run(jobs.ack(batch)).ids
 
     assert accepted == {job.id for job in claimed.values()}
     states = dict(bench.rows("select task_id, state::text from pgtasks.all_jobs"))
@@ -383,7 +314,7 @@ def test_the_answer_of_a_lost_ack_can_be_asked_for_again(bench: Bench):
     settlement = jobs.settle(Outcome(job.id, job.claim_token, "completed"), "x")
     bench.run(jobs.ack([settlement]))
 
-    assert bench.run(jobs.ack([settlement])) == set()
+    assert bench.run(jobs.ack([settlement])).ids == set()
     assert bench.run(jobs.settled([settlement])) == {job.id}
 
 
@@ -397,8 +328,8 @@ def test_the_jobs_of_a_lost_claim_can_be_asked_for_again(bench: Bench):
 
 
 def test_progress_shows_while_a_job_runs_and_not_after(bench: Bench):
-    bench.insert(new("x"))
     assert not bench.run(jobs.progress("x", "PROGRESS", '{"done": 1}'))
+    bench.insert(new("x"))
     [job] = bench.claim()
 
     bench.run(jobs.progress("x", "PROGRESS", '{"done": 1}'))
@@ -407,6 +338,14 @@ def test_progress_shows_while_a_job_runs_and_not_after(bench: Bench):
 
     assert (during.status, during.result) == ("PROGRESS", '{"done": 1}')
     assert bench.read("x").status is None
+
+
+def test_a_job_may_be_told_something_before_it_runs(bench: Bench):
+    bench.insert(new("x"))
+    assert bench.run(jobs.progress("x", "ABORTED", None))
+    bench.claim()
+
+    assert bench.read("x").status == "ABORTED"
 
 
 def test_a_sleeping_workers_queue_is_notified_and_an_awake_ones_is_not(bench: Bench):
@@ -503,7 +442,7 @@ def test_a_verdict_gives_way_to_the_truth(bench: Bench):
     bench.ack(job, "discarded", abandoned=True, error=Error("WorkerLostError", "m", ""))
     late = jobs.settle(Outcome(zombie.id, zombie.claim_token, "completed", result="1"), "x")
 
-    assert bench.run(jobs.ack([late])) == set()
+    assert bench.run(jobs.ack([late])).ids == set()
     assert bench.run(jobs.settled([late])) == set()
     assert bench.run(jobs.salvage(late))
 

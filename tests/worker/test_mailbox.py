@@ -530,14 +530,19 @@ def test_in_memory_there_are_no_workers_to_talk_to():
     assert app.control.purge() == 1
 
 
-def test_verbs_that_are_not_there_yet_say_which_are(app):
-    with pytest.raises(AttributeError, match="Workers know: ping, shutdown"):
-        app.control.rate_limit("a", "1/s")
+def test_a_command_that_no_worker_knows_is_in_its_log_if_nobody_waits(app, desk, caplog):
+    there = desk()
+    app.control.election("id", "topic")
+
+    eventually(lambda: "knows no command 'election'" in caplog.text)
+    there.close()
+
+
+def test_a_verb_that_does_not_exist_is_no_method(app):
     with pytest.raises(
         AttributeError, match="'Control' object has no attribute 'nonsense'"
     ):
         app.control.nonsense()
-    assert not hasattr(app.control, "pool_grow")
 
 
 def test_settings_that_contradict_each_other_are_refused(database_url):

@@ -1,4 +1,7 @@
-"""A worker inside a test: in a thread of this process, over the database of the app."""
+"""A worker inside a test: in a thread of this process, over the jobs of the app.
+
+Those are rows of a database, or in memory where the app says ``memory://``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from pgtasks._state import _set_task_join_will_block
+from pgtasks.app import app_or_default
+from pgtasks.app.connection import keeps_jobs_in_memory
+from pgtasks.contrib.testing.in_memory import MemoryWorker
 from pgtasks.result import allow_join_result
 from pgtasks.utils.dispatch import Signal
 from pgtasks.utils.nodenames import anon_nodename
@@ -83,20 +89,32 @@ def setup_app_for_worker(app: Any, loglevel: str | int, logfile: str | None) -> 
     app.log.setup(loglevel=loglevel, logfile=logfile)
 
 
-class TestWorkController(Worker):
-    """A worker whose thread can be waited for until it takes jobs, or has failed to."""
+class TestWorkController:
+    """A worker whose thread can be waited for until it takes jobs, or has failed to.
+
+    Made by itself it is the real worker, or one of jobs in memory, as its app says.
+    """
 
     __test__ = False  # pytest would take it for a test by its name
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, ready_callback=self._on_ready, **kwargs)
+    def __new__(cls, app: Any = None, *args: Any, **kwargs: Any) -> TestWorkController:
+        """Choose the kind of worker."""
+        kind: type[TestWorkController] = cls
+        if cls is TestWorkController:
+            in_memory = keeps_jobs_in_memory(app_or_default(app))
+            kind = _MemoryWorker if in_memory else _DatabaseWorker
+        return object.__new__(kind)
+
+    def __init__(self, *args: Any, ready_callback: Any = None, **kwargs: Any) -> None:
+        self._tell = ready_callback
+        super().__init__(*args, ready_callback=self._on_ready, **kwargs)  # type: ignore[call-arg]
         self.error: BaseException | None = None
         self._answered = threading.Event()
 
     def start(self) -> int:
         """Work until stopped, as ever, and keep the exception that ends it before."""
         try:
-            return super().start()
+            return super().start()  # type: ignore[misc, no-any-return]
         except BaseException as error:
             self.error = error
             return 1
@@ -113,9 +131,21 @@ class TestWorkController(Worker):
         if self.error is not None:
             raise self.error
 
-    def _on_ready(self, worker: Worker) -> None:
+    def _on_ready(self, worker: Any) -> None:
         self._answered.set()
-        test_worker_started.send(sender=self.app, worker=self, consumer=self.fetcher)
+        if self._tell is not None:
+            self._tell(worker)
+        # What takes the jobs: the worker itself, where nothing has to be fetched.
+        consumer = getattr(self, "fetcher", self)
+        test_worker_started.send(sender=worker.app, worker=self, consumer=consumer)
+
+
+class _DatabaseWorker(TestWorkController, Worker):
+    """The real worker, in a thread of a test."""
+
+
+class _MemoryWorker(TestWorkController, MemoryWorker):
+    """A worker of the jobs in memory, likewise."""
 
 
 def _make(app: Any, **options: Any) -> TestWorkController:
@@ -127,7 +157,7 @@ def _make(app: Any, **options: Any) -> TestWorkController:
 
 
 @contextmanager
-def _in_thread(worker: TestWorkController, shutdown_timeout: float) -> Iterator[None]:
+def _in_thread(worker: Any, shutdown_timeout: float) -> Iterator[None]:
     thread = threading.Thread(target=worker.start, name="test worker", daemon=True)
     thread.start()
     worker.ensure_started()

@@ -132,6 +132,10 @@ class Pool(ABC):
     def running(self) -> dict[int, tuple[int, float]]:
         """The jobs that run now, by id: in which process, and since when (monotonic)."""
 
+    def signal(self, job_id: int, number: int) -> bool:
+        """Signal the process that runs this job and no other; False if there is none."""
+        return False
+
     def describe(self) -> dict[str, object]:
         """Facts for ``inspect stats``."""
         return {"implementation": f"{type(self).__module__}:{type(self).__name__}"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from pgtasks.job import Job
 from pgtasks.storage.jobs import Settlement
-from pgtasks.worker.identity import is_stopped, is_there
+from pgtasks.worker.identity import is_there
 from pgtasks.worker.pools import parcel
 from pgtasks.worker.pools.base import Pace, Pool, Reports
+from pgtasks.worker.pools.member import Member
 from pgtasks.worker.pools.nursery import Nursery
 
 if TYPE_CHECKING:
-    from pgtasks.worker.begun import BegunFile, Slot
+    from pgtasks.worker.begun import BegunFile
 
 __all__ = ["PreforkPool"]
 
@@ -33,29 +33,6 @@ TICK = 0.05
 
 PATIENCE = 0.2
 """Seconds that a job may wait here for a free child before it is handed back."""
-
-
-class Child:
-    """One process, and the jobs that were sent to it and not yet reported."""
-
-    def __init__(self, number: int, slot: Slot) -> None:
-        self.number = number
-        self.slot = slot
-        self.pid = 0
-        self.near: socket.socket | None = None
-        self.far: socket.socket | None = None
-        self.ready = False
-        self.born_at = 0.0
-        self.jobs: dict[int, Job] = {}
-        self.head_since = 0.0
-        self.soft_sent = False
-        self.done = 0
-        self.killed_for: float | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether it runs a suspect, which nothing may share a process with (R20)."""
-        return any(job.lost or job.crashes for job in self.jobs.values())
 
 
 class PreforkPool(Pool):
@@ -87,11 +64,9 @@ class PreforkPool(Pool):
         super().__init__(reports, concurrency, begun, lease=lease)
         self._nursery = Nursery(run_child)
         self._alive_timeout = alive_timeout
-        self._children = [
-            Child(number, begun.slot(number)) for number in range(concurrency)
-        ]
-        self._by_descriptor: dict[int, Child] = {}
-        self._by_pid: dict[int, Child] = {}
+        self._children = [Member(number, begun) for number in range(concurrency)]
+        self._by_descriptor: dict[int, Member] = {}
+        self._by_pid: dict[int, Member] = {}
         self._poll = select.poll()
         self._bell, self._ringer = os.pipe()
         self._lock = threading.RLock()
@@ -166,7 +141,7 @@ class PreforkPool(Pool):
         with self._lock:
             self._draining = True
             for child in self._children:
-                self._kill(child)
+                child.kill()
 
     def stop(self) -> None:
         """Let the children go, then the template."""
@@ -177,7 +152,7 @@ class PreforkPool(Pool):
                     try:
                         parcel.send(child.near, ("stop",), self._folder, wait=False)
                     except OSError:
-                        self._kill(child)
+                        child.kill()
         with self._changed:
             gone = self._changed.wait_for(lambda: not self._by_pid, 5.0)
         if not gone:
@@ -237,7 +212,7 @@ class PreforkPool(Pool):
             logger.critical("The pool's thread died: %r", error, exc_info=True)
             self.reports.died("pool", error)
 
-    def _hear(self, child: Child | None) -> None:
+    def _hear(self, child: Member | None) -> None:
         """Read what a child has to report."""
         while child is not None and child.near is not None:
             try:
@@ -284,11 +259,11 @@ class PreforkPool(Pool):
                             child.pid,
                             self._alive_timeout,
                         )
-                        self._kill(child)
+                        child.kill()
                         child.born_at = now
                     continue
                 if child.jobs:
-                    self._keep_limits(child, now)
+                    child.keep_limits(now, self.reports)
                     if len(child.jobs) > 1 and now - child.head_since > TICK:
                         self._take_back(child)
             if self._waiting:
@@ -298,33 +273,6 @@ class PreforkPool(Pool):
                 self._waiting = deque(patient)
                 for job in impatient:
                     self.reports.unbegun(job)
-
-    def _keep_limits(self, child: Child, now: float) -> None:
-        job = next(iter(child.jobs.values()))
-        soft, hard = self.reports.limits(job)
-        ran = now - child.head_since
-        if hard is not None and ran >= hard:
-            # Stopped first, so that it cannot go on to the next job in between: the
-            # signal must hit the job that it is meant for, and no innocent one.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGSTOP)
-            deadline = time.monotonic() + 0.1
-            while not is_stopped(child.pid) and time.monotonic() < deadline:
-                time.sleep(0.0005)
-            if child.slot.running == job.id:
-                child.killed_for = hard
-                self._kill(child)
-            else:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGCONT)
-            return
-        due = soft is not None and ran >= soft and not child.soft_sent
-        if due and soft is not None and child.slot.running == job.id:
-            child.soft_sent = True
-            child.slot.soft_limit_for = job.id
-            self.reports.timed_out(job, soft, soft=True)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGUSR1)
 
     # ── dealing (under the lock) ────────────────────────────────────────────────────────
 
@@ -345,44 +293,17 @@ class PreforkPool(Pool):
                 key=lambda each: len(each.jobs),
                 default=None,
             )
-            if child is None or not self._send(child, job):
+            if child is None or not child.send(job):
                 stay.append((since, job))
                 if not suspect:
                     break
         stay.extend(self._waiting)
         self._waiting = stay
 
-    def _send(self, child: Child, job: Job) -> bool:
-        if child.near is None:
-            return False
-        try:
-            message = (self.begun.incarnation, *job)
-            parcel.send(child.near, message, self._folder, wait=False)
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return False
-        if not child.jobs:
-            child.head_since = time.monotonic()
-            child.soft_sent = False
-        child.jobs[job.id] = job
-        return True
-
-    def _take_back(self, child: Child) -> None:
-        """Read what the child has not read: those jobs were never begun."""
-        if child.far is None:
-            return
+    def _take_back(self, child: Member) -> None:
+        """What a child has not read was never begun, and may wait for another."""
         now = time.monotonic()
-        while True:
-            try:
-                message = parcel.receive(child.far, self._buffer, wait=False)
-            except (BlockingIOError, ConnectionResetError):
-                return
-            if message is None:
-                return
-            if message[0] == "stop":
-                continue
-            job = Job._make(message[1:])
-            child.jobs.pop(job.id, None)
-            self._waiting.append((now, job))
+        self._waiting.extend((now, job) for job in child.take_back(self._buffer))
 
     def _hand_back(self) -> None:
         while self._waiting:
@@ -390,23 +311,11 @@ class PreforkPool(Pool):
 
     # ── birth and death (under the lock) ────────────────────────────────────────────────
 
-    def _spawn(self, child: Child) -> None:
-        child.near, child.far = parcel.pair()
-        child.ready = False
-        child.jobs = {}
-        child.killed_for = None
-        child.slot.end()
-        child.born_at = time.monotonic()
-        child.pid = self._nursery.spawn(child.number, child.far)
+    def _spawn(self, child: Member) -> None:
+        near = child.begin(self._nursery)
         self._by_pid[child.pid] = child
-        self._by_descriptor[child.near.fileno()] = child
-        self._poll.register(child.near, select.POLLIN)
-
-    def _kill(self, child: Child) -> None:
-        if child.pid in self._by_pid:
-            # The news of its end may still be on the way to us.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
+        self._by_descriptor[near.fileno()] = child
+        self._poll.register(near, select.POLLIN)
 
     def _bury(self) -> bool:
         """See to the children that ended; False if the template itself did."""
@@ -433,7 +342,7 @@ class PreforkPool(Pool):
         with self._lock:
             self._draining = True
             for child in list(self._by_pid.values()):
-                self._kill(child)
+                child.kill()
                 deadline = time.monotonic() + 2.0
                 while is_there(child.pid) and time.monotonic() < deadline:
                     time.sleep(0.001)
@@ -441,7 +350,7 @@ class PreforkPool(Pool):
                 self._lay_out(child, signal.SIGKILL)
             self._hand_back()
 
-    def _lay_out(self, child: Child, status: int) -> None:
+    def _lay_out(self, child: Member, status: int) -> None:
         del self._by_pid[child.pid]
         self._take_back(child)
         # What it neither reported nor left unread, it had received; and it had begun
@@ -456,13 +365,9 @@ class PreforkPool(Pool):
             else:
                 self.reports.lost(job, status)
         assert child.near is not None
-        assert child.far is not None
         del self._by_descriptor[child.near.fileno()]
         self._poll.unregister(child.near)
-        child.near.close()
-        child.far.close()
-        child.near = child.far = None
-        child.ready = False
+        child.end()
         if status and not begun and not self._draining and child.killed_for is None:
             logger.error(
                 "Child %d ended with wait status %d while idle.", child.pid, status

@@ -1,0 +1,89 @@
+"""Revokes jobs that have not begun: they end in the table, whether a worker runs or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from pgtasks import serialization, signals, states
+from pgtasks.app.connection import keeps_jobs_in_memory
+from pgtasks.app.context import Context
+from pgtasks.backends.propagation import rest_of
+from pgtasks.exceptions import TaskRevokedError
+
+__all__ = ["cancel"]
+
+
+def cancel(app: Any, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
+    """End these jobs as REVOKED, unless they run or are over.
+
+    Members of a chord count as ended, and what would have come after a job of a chain ends
+    with it, so that nobody waits for what never comes. ``task_revoked`` is sent here, for
+    no worker will see these jobs.
+
+    Args:
+        app: The application.
+        task_ids: Their ids.
+        reason: What `TaskRevokedError` says.
+
+    Returns:
+        The ids of those that were revoked.
+    """
+    if keeps_jobs_in_memory(app):
+        from pgtasks.app.memory import queue_of
+
+        return queue_of(app).cancel(task_ids, reason)
+    from pgtasks.storage import admin
+
+    wanted = [str(task_id) for task_id in task_ids]
+    error, database, backend = TaskRevokedError(reason), app.database, app.backend
+    text, body, content_type = backend.dump(backend.encode_result(error, states.REVOKED))
+    document = {
+        "result": text,
+        "result_body": None if body is None else "\\x" + body.hex(),
+        "result_content_type": content_type,
+    }
+    stillborn = [
+        {**document, **row}
+        for id, task_id, embed in database.run(admin.cancellable(wanted), retry=True)
+        for row in _rest(id, task_id, embed)
+    ]
+    query = admin.cancel(
+        wanted,
+        result=text,
+        result_body=body,
+        result_content_type=content_type,
+        stillborn=stillborn,
+    )
+    cancelled: list[str] = database.run(query, retry=True)
+    if signals.task_revoked.receivers:
+        for task_id in cancelled:
+            signals.task_revoked.send(
+                sender=app,
+                request=Context(id=task_id),
+                terminated=False,
+                signum=None,
+                expired=False,
+            )
+    return cancelled
+
+
+def _rest(id: int, task_id: str, embed: str) -> Iterator[dict[str, Any]]:
+    try:
+        found = serialization.loads(embed)
+        request = SimpleNamespace(
+            chain=found.get("chain"), callbacks=found.get("callbacks")
+        )
+    except Exception:
+        return  # Written by hand: it leads to nothing that could be read.
+    for each in rest_of(request):
+        yield {
+            "follows": id,
+            "task": each.task,
+            "task_id": each.task_id,
+            "group_id": each.group_id,
+            "group_index": each.group_index,
+            "chord": each.group_id if each.chord else None,
+            "parent_id": task_id,
+        }

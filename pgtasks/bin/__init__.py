@@ -1,0 +1,1 @@
+"""Celery's paths to the command line, ``celery.bin``: the commands are in ``pgtasks.cli``."""

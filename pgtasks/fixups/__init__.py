@@ -1,0 +1,1 @@
+"""Plug-ins that make an application at home in a framework."""

@@ -1,0 +1,198 @@
+"""A worker's books: the jobs that it holds, and what becomes of each of them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pgtasks.app.traceinfo import printable
+from pgtasks.job import Job, Outcome
+from pgtasks.storage.jobs import Settlement, settle
+from pgtasks.worker import state, verdicts
+
+if TYPE_CHECKING:
+    from pgtasks.app.base import Celery
+    from pgtasks.worker.acker import Acker
+    from pgtasks.worker.fetcher import Fetcher
+    from pgtasks.worker.pools.base import Pool
+    from pgtasks.worker.stager import Stager
+
+__all__ = ["Books"]
+
+logger = logging.getLogger("celery.worker")
+
+
+class Books:
+    """What the services and the pool report to: the middle of a worker.
+
+    A job is entered when it has been claimed and crossed out when its end is written;
+    what stands here in between is what the worker answers for. May be called from any
+    thread.
+
+    Args:
+        app: The application whose tasks run.
+        soft_limit: Soft time limit in seconds of tasks that set none.
+        hard_limit: Hard limit, likewise.
+    """
+
+    pool: Pool
+    acker: Acker
+    fetcher: Fetcher
+    stager: Stager
+    queues: list[str]
+
+    def __init__(
+        self, app: Celery, *, soft_limit: float | None, hard_limit: float | None
+    ) -> None:
+        self.app = app
+        self.totals: Counter[str] = Counter()
+        self._soft_limit = soft_limit
+        self._hard_limit = hard_limit
+        self._held: dict[int, Job] = {}
+        self._cold = False
+        self._terminated: dict[int, int] = {}
+        self._rerunnable: tuple[int, list[str]] = (-1, [])
+        self._limits: dict[str, tuple[float | None, float | None]] = {}
+
+    def _take(self, jobs: list[Job]) -> None:
+        debug = logger.isEnabledFor(logging.DEBUG)
+        for job in jobs:
+            self._held[job.id] = job
+            self.totals[job.task] += 1
+            state.total_count[job.task] += 1
+            if debug:
+                logger.debug(
+                    "Task %s[%s] received", printable(job.task), printable(job.task_id)
+                )
+        state.all_total_count[0] += len(jobs)
+        if state.revoked:
+            jobs = self._without_revoked(jobs)
+        self.pool.submit(jobs)
+
+    def _without_revoked(self, jobs: list[Job]) -> list[Job]:
+        for job in jobs:
+            if job.task_id in state.revoked:
+                logger.info(
+                    "Discarding revoked task: %s[%s]",
+                    printable(job.task),
+                    printable(job.task_id),
+                )
+                outcome = verdicts.revoked(self.app, job)
+                self.acker.put(settle(outcome, job.task_id))
+        return [job for job in jobs if job.task_id not in state.revoked]
+
+    def settled(self, settlement: Settlement, job: Job | None) -> None:
+        """A job has ended or given up its turn."""
+        self.acker.put(settlement)
+
+    def unbegun(self, job: Job) -> None:
+        """Hand back a job that was not begun here."""
+        outcome = Outcome(job.id, job.claim_token, "available", give_back=True)
+        self.acker.put(settle(outcome, job.task_id))
+
+    def lost(self, job: Job, status: int) -> None:
+        """The process that ran this job died."""
+        number = self._terminated.pop(job.id, None)
+        if number is not None:
+            outcome = verdicts.revoked(self.app, job, signum=number)
+        else:
+            outcome = verdicts.child_died(self.app, job, status, planned=self._cold)
+        self.acker.put(settle(outcome, job.task_id))
+
+    def terminate_job(self, job: Job, number: int) -> bool:
+        """Signal the process that runs a job, which is then revoked; False if none does."""
+        self._terminated[job.id] = number
+        found = self.pool.signal(job.id, number)
+        if not found:
+            self._terminated.pop(job.id, None)
+        return found
+
+    def timed_out(self, job: Job, limit: float, *, soft: bool) -> None:
+        """A time limit was reached; at the hard one the child has been killed."""
+        kind = "Soft" if soft else "Hard"
+        logger.log(
+            logging.WARNING if soft else logging.ERROR,
+            "%s time limit (%ss) exceeded for %s[%s]",
+            kind,
+            limit,
+            printable(job.task),
+            printable(job.task_id),
+        )
+        if not soft:
+            outcome = verdicts.timed_out(self.app, job, limit)
+            self.acker.put(settle(outcome, job.task_id))
+
+    def _on_abandoned(self, job: Job) -> None:
+        self._held[job.id] = job
+        outcome = verdicts.worker_vanished(self.app, job)
+        self.acker.put(settle(outcome, job.task_id))
+
+    def _give_up_running(self) -> None:
+        for job in list(self._held.values()):
+            self.lost(job, 0)
+
+    def _on_settled(self, batch: Sequence[Settlement]) -> None:
+        again = False
+        for settlement in batch:
+            held = self._held.get(settlement.id)
+            # Not if the row was made available by hand and claimed by us once more.
+            if held is not None and held.claim_token == settlement.claim_token:
+                self._held.pop(settlement.id, None)
+                self._terminated.pop(settlement.id, None)
+            again = again or settlement.state in ("scheduled", "retryable")
+        if again:
+            self.stager.wakeup.set()
+        if self.app.conf.worker_deduplicate_successful_tasks:
+            for settlement in batch:
+                if settlement.state == "completed":
+                    state.successful_requests.add(settlement.task_id)
+
+    def _on_runnable(self, queues: set[str]) -> None:
+        if not queues.isdisjoint(self.queues):
+            self.fetcher.wakeup.set()
+
+    def room(self) -> None:
+        """The pool can take more jobs."""
+        if not self.fetcher.wakeup.is_set():
+            self.fetcher.wakeup.set()
+
+    def limits(self, job: Job) -> tuple[float | None, float | None]:
+        """Soft and hard limit: the call's, else the task's, else the worker's."""
+        if job.time_limit is not None or job.soft_time_limit is not None:
+            soft, hard = self._task_limits(job.task)
+            return job.soft_time_limit or soft, job.time_limit or hard
+        return self._task_limits(job.task)
+
+    def _task_limits(self, name: str) -> tuple[float | None, float | None]:
+        found = self._limits.get(name)
+        if found is None:
+            task = self.app.tasks.get(name)
+            found = self._limits[name] = (
+                getattr(task, "soft_time_limit", None) or self._soft_limit,
+                getattr(task, "time_limit", None) or self._hard_limit,
+            )
+        return found
+
+    def forget_limits(self, name: str) -> None:
+        """Look up the time limits of a task anew."""
+        self._limits.pop(name, None)
+
+    @property
+    def default_limits(self) -> tuple[float, float]:
+        """Soft and hard limit of tasks that set none; 0 for none."""
+        return self._soft_limit or 0, self._hard_limit or 0
+
+    def held(self) -> list[Job]:
+        """The jobs that are claimed here and not settled, whether they run or wait."""
+        return list(self._held.values())
+
+    def rerunnable(self) -> list[str]:
+        """Names of the tasks that may run again after a crash."""
+        count, names = self._rerunnable
+        tasks = self.app.tasks
+        if count != len(tasks):
+            names = [name for name, task in tasks.items() if task.acks_late]
+            self._rerunnable = (len(tasks), names)
+        return names

@@ -1,0 +1,45 @@
+"""Watches for verdicts over a worker: that it is dead, or that it is to stop."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from pgtasks.storage.errors import StorageError
+from pgtasks.worker import state
+from pgtasks.worker.service import Service
+
+if TYPE_CHECKING:
+    from pgtasks.worker.worker import Worker
+
+__all__ = ["Warden"]
+
+logger = logging.getLogger("celery.worker")
+
+
+class Warden(Service):
+    """Carries out what the heartbeat and ``worker.state`` say about the worker.
+
+    Args:
+        worker: The one that is watched.
+    """
+
+    name = "warden"
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def run(self) -> None:
+        """Look five times a second."""
+        while not self.stopping:
+            if state.should_terminate is not None:
+                self._worker.stop_soon(cold=True, exitcode=int(state.should_terminate))
+            elif state.should_stop is not None:
+                self._worker.stop_soon(exitcode=int(state.should_stop))
+            if self._worker.begun.condemned:
+                try:
+                    self._worker.reincarnate()
+                except StorageError as error:
+                    logger.warning("Cannot register anew yet: %s", error)
+            self.wakeup.wait(0.2)

@@ -1,0 +1,44 @@
+"""Revoking tasks that a worker runs: with a worker as a process, whose children die."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers import eventually
+from pgtasks.exceptions import TaskRevokedError
+
+
+def running(live, task_id):
+    """What the worker says of a task that it runs."""
+    replies = live.app.control.inspect(timeout=5).active() or {}
+    return [task for tasks in replies.values() for task in tasks if task["id"] == task_id]
+
+
+def test_a_running_task_is_terminated_and_its_process_replaced(live, tmp_path):
+    never = str(tmp_path / "never")
+    result = live.app.send_task("tasks.wait_for", [never])
+    eventually(lambda: running(live, result.id), timeout=15)
+    result.revoke(terminate=True)
+
+    with pytest.raises(TaskRevokedError, match="terminated"):
+        result.get(timeout=15)
+    assert result.state == "REVOKED"
+    assert live.app.send_task("tasks.add", [1, 2]).get(timeout=15) == 3
+
+
+def test_a_running_task_that_is_revoked_may_end(live, tmp_path):
+    seen = tmp_path / "seen"
+    result = live.app.send_task("tasks.wait_for", [str(seen)])
+    eventually(lambda: running(live, result.id), timeout=15)
+    replies = live.app.control.revoke(result.id, reply=True, timeout=5)
+    seen.touch()
+
+    assert replies == [{"live@here": {"ok": f"tasks {result.id} flagged as revoked"}}]
+    assert result.get(timeout=15) == "seen"
+    assert result.id in live.app.control.inspect(timeout=5).revoked()["live@here"]
+
+
+def test_to_terminate_what_does_not_run_is_said(live):
+    replies = live.app.control.terminate("nobody", reply=True, timeout=5)
+
+    assert replies == [{"live@here": {"ok": "terminate: tasks unknown"}}]
