@@ -34,12 +34,17 @@ def ask(url: str, statement: str = "select 1") -> object:
 
 
 @pytest.fixture
-def system_folder() -> Iterator[Path]:
+def system_folder(place: Path) -> Iterator[Path]:
     """Root's folder for what other accounts must reach; what a test leaves in it goes."""
-    before = set(SYSTEM.glob("*"))
     yield SYSTEM
-    for added in set(SYSTEM.glob("*")) - before:
-        shutil.rmtree(added)
+    # Its own only, which are named after the folders that they stand for: another test
+    # process may have a server in there.
+    own = {str(each.stat().st_ino) for each in place.rglob("*") if each.is_dir()}
+    for folder in SYSTEM.glob("*-*"):
+        if folder.name.rpartition("-")[2] in own:
+            lock = folder / "data" / "postmaster.pid"
+            eventually(lambda lock=lock: not lock.exists())
+            shutil.rmtree(folder)
 
 
 @root_only
