@@ -265,7 +265,7 @@ class Blueprint:
 
     def load_step(self, step: Any) -> tuple[str, Any]:
         """The name and the class of a step that may be given by either."""
-        cls = symbol_by_name(step)
+        cls = _class_of(step)
         return cls.name, cls
 
     def _finalize_steps(self, steps: dict[str, Any]) -> list[Any]:
@@ -286,7 +286,7 @@ class Blueprint:
         todo = deque(steps.values())
         while todo:
             cls = todo.popleft()
-            requirements[cls] = [symbol_by_name(each) for each in cls.requires]
+            requirements[cls] = [_class_of(each) for each in cls.requires]
             for required in requirements[cls]:
                 if required.name not in steps:
                     steps[required.name] = required
@@ -410,3 +410,10 @@ class Blueprint:
 
     def _debug(self, message: str, *args: Any) -> None:
         logger.debug("| %s: " + message, self.alias, *args)
+
+
+def _class_of(step: Any) -> Any:
+    """The class of a step that may be given by its name: by Celery's, where it has one."""
+    if isinstance(step, str) and step.startswith("celery."):
+        step = f"pgtasks.{step.removeprefix('celery.')}"
+    return symbol_by_name(step)

@@ -153,6 +153,9 @@ class Composer:
             if priority is None and self.inherits_priority:
                 priority = (inherited.delivery_info or {}).get("priority")
 
+        if left.get("reply_to") == app.thread_oid:
+            # This thread reads results from their rows; no message says where to send them.
+            del left["reply_to"]
         draft = options.Draft(name, args, kwargs, left, self.naive_zone)
         waits_for = batch.awaited()
         if waits_for is not None:

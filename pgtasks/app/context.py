@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pgtasks.app.embed import Links
 from pgtasks.utils.saferepr import saferepr
 
 __all__ = ["Context"]
@@ -49,7 +50,6 @@ class Context:
     attempt: int | None = None
     callbacks: Any = None
     called_directly: bool = True
-    chain: Any = None
     chord: Any = None
     correlation_id: str | None = None
     delivery_info: dict[str, Any] | None = None
@@ -176,6 +176,26 @@ class Context:
         return {
             key: (headers or {})[key] for key in headers or () if key not in X_DEATH_HEADERS
         }
+
+    @property
+    def chain(self) -> Any:
+        """What follows the task: signatures, the next one last; None if nothing does.
+
+        A list that the task may change. It is read from the row when somebody asks.
+        """
+        found = self.__dict__.get("chain")
+        if isinstance(found, Links):
+            found = self.__dict__["chain"] = found.read()
+        return found
+
+    @chain.setter
+    def chain(self, chain: Any) -> None:
+        self.__dict__["chain"] = chain
+
+    @property
+    def links(self) -> Any:
+        """`chain` as it came: `Links` as long as nobody has asked for the list."""
+        return self.__dict__.get("chain")
 
     @property
     def children(self) -> list[Any]:

@@ -126,17 +126,19 @@ NAMESPACES: dict[str, Any] = {
             None, "int", "Seconds that a missed crontab run may be late and still be made."
         ),
         "enable_remote_control": Option(
-            False, "bool", "Beat answers to control commands of its own."
+            False, "bool", "Accepted: a beat answers to no control commands."
         ),
         "max_loop_interval": Option(
             0, "float", "Longest sleep between looks at the schedule; 0 leaves it to beat."
         ),
         "remote_control_max_tick_age": Option(
-            None, "float", "Seconds since the last tick after which beat calls itself ill."
+            None, "float", "Accepted: a beat answers to no control commands."
         ),
         "schedule": Option({}, "dict", "The periodic tasks: name to entry."),
         "schedule_filename": Option(
-            "celerybeat-schedule", "string", "Accepted: last runs are kept in PostgreSQL."
+            "celerybeat-schedule",
+            "string",
+            "File in which PersistentScheduler keeps the moments of the last runs.",
         ),
         "scheduler": Option(
             "pgtasks.beat:PersistentScheduler", "string", "Class that decides what is due."
@@ -294,8 +296,15 @@ NAMESPACES: dict[str, Any] = {
             "Seconds or a timedelta that results are kept; None keeps them for ever.",
             old="CELERY_TASK_RESULT_EXPIRES",
         ),
-        "chord_expires": Option(None, "float", "The same for the parts of a chord."),
-        "failure_expires": Option(None, "float", "The same for failures."),
+        "chord_expires": Option(
+            None, "float", "Accepted: members of a chord are jobs; see result_expires."
+        ),
+        "failure_expires": Option(
+            None,
+            "float",
+            "The same for failures, where the store can; in PostgreSQL they are kept as "
+            "long as other results, and a warning says so.",
+        ),
         "persistent": Option(None, "bool", "Accepted: results are rows and persist."),
         "extended": Option(
             False, "bool", "Results tell name, args, kwargs, worker, retries and queue."
@@ -309,7 +318,7 @@ NAMESPACES: dict[str, Any] = {
             1.0, "float", "Accepted: a chord's body follows its last part, unasked."
         ),
         "chord_join_timeout": Option(
-            3.0, "float", "Seconds that a chord's body waits for the results of its header."
+            3.0, "float", "Accepted: a chord's body begins when all results are there."
         ),
         "backend_max_sleep_between_retries_ms": Option(
             10000, "int", "Longest wait between attempts to reach the results."

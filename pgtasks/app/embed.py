@@ -3,14 +3,97 @@
 In Celery every member of a chord's header holds the whole body, with all that the body
 leads to. Here the body is a row of its own, so that members need to know its name only,
 and no message grows with the length of a chain of chords.
+
+What is left of a chain goes from link to link as the text that it is in the row: of a
+chain of 200 each would otherwise read, and write again, all the links behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["chord_of", "slim", "stub"]
+from pgtasks import serialization
+
+__all__ = ["Links", "chord_of", "read", "slim", "stub", "write"]
+
+#: Between two links. JSON has no bare line break within a value, so that these stand
+#: between links only, and texts can be taken apart without being read.
+_BREAK = ",\n"
+_CHAIN = '"chain": [\n'
+_END = "\n]}"
+
+
+class Links(Sequence[Any]):
+    """What is left of a chain, the next link last, as text that is read if need be.
+
+    Args:
+        text: Signatures as JSON, each on a line of its own.
+    """
+
+    __slots__ = ("_read", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._read: list[Any] | None = None
+
+    @classmethod
+    def of(cls, chain: Any) -> Links:
+        """The text of a chain that is given as signatures."""
+        if isinstance(chain, Links):
+            return chain
+        return cls(_BREAK.join(serialization.dumps(each) for each in slim(chain)))
+
+    def next(self) -> tuple[Any, Links | None]:
+        """The next link, and what is left behind it."""
+        left, _, last = self.text.rpartition(_BREAK)
+        return serialization.loads(last), Links(left) if left else None
+
+    def read(self) -> list[Any]:
+        """All links."""
+        if self._read is None:
+            self._read = serialization.loads(f"[{self.text}]")
+        return self._read
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+    def __len__(self) -> int:
+        return self.text.count(_BREAK) + 1
+
+    def __getitem__(self, place: Any) -> Any:
+        if place == 0 and self._read is None:
+            return serialization.loads(self.text.partition(_BREAK)[0])
+        return self.read()[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.read())
+
+    def __repr__(self) -> str:
+        return repr(self.read())
+
+
+def write(found: dict[str, Any], chain: Any) -> str:
+    """The column ``embed``: what is ``found``, and the chain."""
+    if not chain:
+        return serialization.dumps(found)
+    start = f"{serialization.dumps(found)[:-1]}, " if found else "{"
+    return f"{start}{_CHAIN}{Links.of(chain).text}{_END}"
+
+
+def read(text: str) -> dict[str, Any]:
+    """What `write` has written, or anybody else; a chain comes back as `Links`.
+
+    Raises:
+        DecodeError: It is no JSON.
+    """
+    place = text.find(_CHAIN)
+    if place < 0 or not text.endswith(_END):
+        loaded: dict[str, Any] = serialization.loads(text)
+        return loaded
+    found: dict[str, Any] = serialization.loads(f"{text[:place].rstrip(', ')}}}")
+    found["chain"] = Links(text[place + len(_CHAIN) : -len(_END)])
+    return found
 
 
 def stub(body: Any) -> Any:
@@ -58,8 +141,10 @@ def _slim(signature: Any) -> Any:
     for key in ("link", "link_error"):
         if options.get(key):
             lighter[key] = slim(options[key])
-    if lighter:
+    if lighter or "reply_to" in options:
+        # Results come back by the row: nobody is to be replied to.
         changed["options"] = {**options, **lighter}
+        changed["options"].pop("reply_to", None)
     kind = signature.get("subtask_type")
     if kind in ("chain", "group") and kwargs.get("tasks"):
         changed["kwargs"] = {**kwargs, "tasks": slim(kwargs["tasks"])}

@@ -13,6 +13,7 @@ from pgtasks.app.traceinfo import (
     IGNORED,
     LONGEST_REPR,
     REJECTED,
+    RETRY,
     TraceInfo,
     get_actual_ignore_result,
     logger,
@@ -23,13 +24,23 @@ from pgtasks.exceptions import (
     MaxRetriesExceededError,
     NotRegistered,
     Reject,
+    Retry,
     WorkerLostError,
 )
 from pgtasks.job import Job
 from pgtasks.utils.einfo import ExceptionInfo
 from pgtasks.utils.text import safe_repr
 
-__all__ = ["expire", "fail_body", "give_up", "lose", "may_run_again", "refuse", "settle"]
+__all__ = [
+    "expire",
+    "fail_body",
+    "give_up",
+    "lose",
+    "may_run_again",
+    "refuse",
+    "retry_lost",
+    "settle",
+]
 
 
 def settle(
@@ -148,7 +159,7 @@ def refuse(app: Any, task: Any, job: Job, exc: Exception, ending: Ending) -> Non
             printable(job.task_id),
         )
         signals.task_unknown.send(
-            sender=app, message=job, exc=exc, name=job.task, id=job.task_id
+            sender=_sender(app), message=job, exc=exc, name=job.task, id=job.task_id
         )
         return
     logger.error(
@@ -157,7 +168,12 @@ def refuse(app: Any, task: Any, job: Job, exc: Exception, ending: Ending) -> Non
         printable(job.task_id),
         storable(safe_repr(exc), LONGEST_REPR),
     )
-    signals.task_rejected.send(sender=app, message=job, exc=exc)
+    signals.task_rejected.send(sender=_sender(app), message=job, exc=exc)
+
+
+def _sender(app: Any) -> Any:
+    """What stands for Celery's consumer in a worker; the application elsewhere."""
+    return getattr(app, "_consumer", None) or app
 
 
 def _what_it_leads_to(job: Job) -> Context | None:
@@ -183,15 +199,55 @@ def may_run_again(app: Any, task: Any, job: Job) -> bool:
 
     If its task says ``reject_on_worker_lost`` with ``acks_late``, or if it has attempts
     left; and until it has taken down ``worker_max_crashes`` (R19, R20): Celery would go on
-    for ever.
+    for ever. With ``retry_on_worker_lost`` it is `retry_lost` that decides, and a job that
+    has no retries left may not.
     """
     if job.crashes + 1 >= app.conf.worker_max_crashes:
         return False
     if job.max_attempts is not None:
         return job.attempt < job.max_attempts
+    if _counts_as_retry(task, job) and not _has_retries(app, task, job):
+        return False
     return bool(
         getattr(task, "acks_late", False) and getattr(task, "reject_on_worker_lost", False)
     )
+
+
+def retry_lost(
+    app: Any, task: Any, job: Job, context: Context, lost: WorkerLostError, ending: Ending
+) -> bool:
+    """Retry a job that has taken its process down, if ``retry_on_worker_lost`` wants it.
+
+    As in Celery it waits for ``default_retry_delay``, and acknowledged early or late makes
+    no difference. ``max_retries`` is the limit; without one it is ``worker_max_crashes``.
+    The answer is whether it runs again.
+    """
+    if not (_counts_as_retry(task, job) and _has_retries(app, task, job)):
+        return False
+    delay = task.default_retry_delay
+    sig = task.signature_from_request(context, retries=job.retries + 1, countdown=delay)
+    try:
+        # Inserts nothing: see retry().
+        sig.apply_async()
+    except Exception as error:
+        logger.error(
+            "Task %s[%s] could not be retried: %r", task.name, printable(job.task_id), error
+        )
+        return False
+    again = Retry(exc=lost, when=delay, sig=sig)
+    TraceInfo(RETRY, again).handle_error_state(task, context)
+    return True
+
+
+def _counts_as_retry(task: Any, job: Job) -> bool:
+    # max_attempts counts all runs, whatever ended them, and replaces max_retries.
+    return job.max_attempts is None and bool(getattr(task, "retry_on_worker_lost", False))
+
+
+def _has_retries(app: Any, task: Any, job: Job) -> bool:
+    if task.max_retries is None:
+        return bool(job.crashes + 1 < app.conf.worker_max_crashes)
+    return bool(job.retries < task.max_retries)
 
 
 def lose(
@@ -209,6 +265,14 @@ def lose(
     lost.__traceback__ = exc.__traceback__
     ending.again = False
     ending.outcome.crashed = True
+    try:
+        if retry_lost(app, task, job, context, lost, ending):
+            return
+    except Exception as error:
+        # A handler of the task's raised, as in any other retry.
+        ending.again = False
+        refuse(app, task, job, error, ending)
+        return
     if may_run_again(app, task, job):
         einfo = ExceptionInfo((type(lost), lost, lost.__traceback__))
         ending.mark_as_requeued()

@@ -12,6 +12,7 @@ from typing import Any
 from pgtasks import canvas
 from pgtasks.app import outcome
 from pgtasks.app.context import Context
+from pgtasks.app.embed import Links
 
 __all__ = ["send"]
 
@@ -42,13 +43,25 @@ def send(app: Any, request: Context, value: Any, task_id: str) -> None:
         with nullcontext() if ending is None else ending.gather():
             for callback in _grouped(app, request.callbacks or ()):
                 callback.apply_async((value,), **options)
-            if request.chain:
-                *rest, following = request.chain
+            if request.links:
+                following, rest = _next(request)
                 canvas.maybe_signature(following, app=app).apply_async(
                     (value,), chain=rest, **options
                 )
     finally:
         _callback_publish_retry.reset(token)
+
+
+def _next(request: Context) -> tuple[Any, Any]:
+    """The next link of a chain, and those behind it."""
+    links = request.links
+    if isinstance(links, Links):
+        following, left = links.next()
+        if not following.get("subtask_type"):
+            return following, left or []
+        # Work-flows look at what follows them.
+    *rest, following = request.chain
+    return following, rest
 
 
 def _grouped(app: Any, callbacks: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgtasks import serialization
-from pgtasks.app import values
+from pgtasks.app import embed, values
 from pgtasks.app.connection import runs_high_priority_first
 from pgtasks.app.priority import shown
 from pgtasks.exceptions import PayloadTooLarge
@@ -81,7 +81,7 @@ class Reader:
         if job.headers is not None:
             self._add_headers(request, properties, serialization.loads(job.headers))
         if job.embed is not None:
-            request.update(serialization.loads(job.embed))
+            request.update(embed.read(job.embed))
         hard, soft = job.time_limit, job.soft_time_limit
         request.update(
             lang="py",

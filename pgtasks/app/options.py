@@ -11,7 +11,7 @@ from typing import Any
 from pgtasks import serialization, signals
 from pgtasks.app import values
 from pgtasks.app.batch import HeaderResults, starts_with_results
-from pgtasks.app.embed import chord_of, slim, stub
+from pgtasks.app.embed import Links, chord_of, slim, stub, write
 from pgtasks.utils.functional import maybe_list
 from pgtasks.utils.saferepr import saferepr
 
@@ -204,13 +204,11 @@ class Draft:
             found["callbacks"] = slim(self.link)
         if self.errbacks:
             found["errbacks"] = slim(self.errbacks)
-        if self.chain:
-            found["chain"] = slim(self.chain)
         if self.chord:
             found["chord"] = stub(self.chord)
         if self.header:
             found["header"] = self.header
-        return serialization.dumps(found) if found else None
+        return write(found, self.chain) if found or self.chain else None
 
     def meta_text(self) -> str | None:
         """The column ``meta``."""
@@ -256,7 +254,7 @@ class Draft:
         embed = {
             "callbacks": self.link,
             "errbacks": self.errbacks,
-            "chain": self.chain,
+            "chain": self.chain.read() if isinstance(self.chain, Links) else self.chain,
             "chord": self.chord,
         }
         return {

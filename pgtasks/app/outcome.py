@@ -228,7 +228,7 @@ class Ending:
         self, request: Context | None, exc: BaseException, traceback: str | None
     ) -> None:
         """Let nobody wait for what would have come next."""
-        if request is None or not (request.chain or request.callbacks):
+        if request is None or not (request.links or request.callbacks):
             return
         result, body, content_type = dump_exception(self._backend, exc, states.FAILURE)
         for each in rest_of(request):

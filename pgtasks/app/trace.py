@@ -254,7 +254,7 @@ def build_tracer(
                         try:
                             # Before the result is stored, so that its children are
                             # complete.
-                            if context.callbacks or context.chain:
+                            if context.callbacks or context.links:
                                 followups.send(app, context, value, uuid)
                             sent = True
                             outcome.store_for(task).mark_as_done(

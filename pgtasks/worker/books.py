@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pgtasks import signals
 from pgtasks.app.traceinfo import printable
 from pgtasks.job import Job, Outcome
 from pgtasks.storage.jobs import Settlement, settle
@@ -15,6 +16,7 @@ from pgtasks.worker import state, verdicts
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.worker.acker import Acker
+    from pgtasks.worker.consumer import Consumer
     from pgtasks.worker.fetcher import Fetcher
     from pgtasks.worker.pools.base import Pool
     from pgtasks.worker.stager import Stager
@@ -42,6 +44,8 @@ class Books:
     fetcher: Fetcher
     stager: Stager
     queues: list[str]
+    hostname: str
+    consumer: Consumer
 
     def __init__(
         self, app: Celery, *, soft_limit: float | None, hard_limit: float | None
@@ -69,7 +73,19 @@ class Books:
         state.all_total_count[0] += len(jobs)
         if state.revoked:
             jobs = self._without_revoked(jobs)
+        if signals.task_received.receivers:
+            self._tell_received(jobs)
         self.pool.submit(jobs)
+
+    def _tell_received(self, jobs: Sequence[Job]) -> None:
+        from pgtasks.worker.request import Request
+
+        for job in jobs:
+            try:
+                request = Request.of_job(self.app, job, hostname=self.hostname)
+            except Exception:
+                continue  # Unknown here, or unreadable, which has signals of its own.
+            signals.task_received.send(sender=self.consumer, request=request)
 
     def _without_revoked(self, jobs: list[Job]) -> list[Job]:
         for job in jobs:

@@ -60,13 +60,13 @@ class Heartbeat(Service):
         self._database = database
         self._begun = begun
         self._lease = lease
-        self._interval = interval
+        self.interval = interval
 
     def run(self) -> None:
         """Beat at every interval; try sooner after a failure."""
         failing = False
         while not self.stopping:
-            pause = self._interval
+            pause = self.interval
             try:
                 beat_once(self._database, self._begun, self._lease)
                 failing = False
@@ -74,7 +74,7 @@ class Heartbeat(Service):
                 if not failing:
                     logger.warning("Missed a heartbeat: %s", error)
                 failing = True
-                pause = min(1.0, self._interval / 4)
+                pause = min(1.0, self.interval / 4)
             self.wakeup.wait(pause)
             self.wakeup.clear()
 
@@ -91,6 +91,7 @@ class Keeper:
     def __init__(
         self, database: Database, begun: BegunFile, *, lease: float, interval: float
     ) -> None:
+        self.interval = interval
         parent, started = os.getpid(), process_started(os.getpid())
         sys.stdout.flush()
         sys.stderr.flush()

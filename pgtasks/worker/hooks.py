@@ -39,6 +39,7 @@ class Hooks:
         default_limits: tuple[float, float]
 
         held: Callable[[], list[Any]]
+        step_info: Callable[[], dict[str, Any]]
 
     # ── for subclasses ──────────────────────────────────────────────────────────────────
 
@@ -52,7 +53,7 @@ class Hooks:
         """It is about to start its services."""
 
     def on_consumer_ready(self, consumer: Any) -> None:
-        """It takes jobs, which is the part of the fetcher."""
+        """It takes jobs, which is the part of the ``consumer``."""
 
     def on_close(self) -> None:
         """It takes no more."""
@@ -86,6 +87,7 @@ class Hooks:
         held = self.held()
         return {
             **self.info(),
+            **self.step_info(),
             "pool": {**self.pool.describe(), "timeouts": list(self.default_limits)},
             "broker": self._broker(),
             "prefetch_count": len(held) + self.pool.demand,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgtasks import signals
 from pgtasks.app import incoming
 from pgtasks.app.context import Context
-from pgtasks.app.ends import may_run_again
+from pgtasks.app.ends import may_run_again, retry_lost
 from pgtasks.app.outcome import Ending, error_of
 from pgtasks.app.traceinfo import TraceInfo, printable
 from pgtasks.exceptions import TimeLimitExceeded, WorkerLostError
@@ -31,7 +31,8 @@ def child_died(app: Celery, job: Job, status: int, *, planned: bool) -> Outcome:
     An early acknowledged job fails, as in Celery; so does a late acknowledged one
     unless its task says ``reject_on_worker_lost``. With that, or with attempts left,
     it runs again alone in a process, and is given up when it has killed
-    ``worker_max_crashes`` of them (R19, R20): Celery would go on for ever.
+    ``worker_max_crashes`` of them (R19, R20): Celery would go on for ever. With
+    ``retry_on_worker_lost`` it is retried, as if it had raised.
 
     Args:
         app: The application.
@@ -44,6 +45,8 @@ def child_died(app: Celery, job: Job, status: int, *, planned: bool) -> Outcome:
     if planned and (late or _has_attempts(job)):
         return Outcome(job.id, job.claim_token, "available", give_back=True)
     error = WorkerLostError(f"Worker exited prematurely: {human_status(status)}.")
+    if task is not None and (outcome := _retried(app, task, job, error)) is not None:
+        return outcome
     if may_run_again(app, task, job):
         record = error_of(error, None)
         return Outcome(job.id, job.claim_token, "available", crashed=True, error=record)
@@ -115,6 +118,24 @@ def _context(app: Celery, job: Job, *, readable: bool = False) -> Context:
             raise
         return Context(id=job.task_id, task=job.task, called_directly=False)
     return Context(request, args=args, kwargs=kwargs, called_directly=False)
+
+
+def _retried(app: Celery, task: Any, job: Job, error: WorkerLostError) -> Outcome | None:
+    """Retry the job if its task counts a lost process as a retry, and has any left."""
+    ending = Ending(app, job, task.backend)
+    ending.begin()
+    try:
+        context = _context(app, job)
+        if not retry_lost(app, task, job, context, error, ending):
+            return None
+    except Exception as caught:
+        # A handler of the task's raised, as in any other retry.
+        return _failed(app, job, caught, crashed=True)
+    finally:
+        ending.end()
+    outcome = ending.finish(None)
+    outcome.crashed = True
+    return outcome
 
 
 def _failed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from pgtasks import signals
 from pgtasks.storage.errors import StorageError
 from pgtasks.worker import state
 from pgtasks.worker.service import Service
@@ -20,6 +21,9 @@ logger = logging.getLogger("celery.worker")
 class Warden(Service):
     """Carries out what the heartbeat and ``worker.state`` say about the worker.
 
+    It also passes on that the worker has said that it lives: the heartbeat itself may be a
+    process of its own, and must not wait for anybody's receivers.
+
     Args:
         worker: The one that is watched.
     """
@@ -32,6 +36,7 @@ class Warden(Service):
 
     def run(self) -> None:
         """Look five times a second."""
+        renewed_at = 0.0
         while not self.stopping:
             if state.should_terminate is not None:
                 self._worker.stop_soon(cold=True, exitcode=int(state.should_terminate))
@@ -42,4 +47,7 @@ class Warden(Service):
                     self._worker.reincarnate()
                 except StorageError as error:
                     logger.warning("Cannot register anew yet: %s", error)
+            if self._worker.begun.renewed_at != renewed_at:
+                renewed_at = self._worker.begun.renewed_at
+                signals.heartbeat_sent.send(sender=self._worker.heart)
             self.wakeup.wait(0.2)

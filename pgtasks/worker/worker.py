@@ -21,6 +21,7 @@ from pgtasks.worker import identity, state
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.begun import BegunFile, remove_leftovers
 from pgtasks.worker.books import Books
+from pgtasks.worker.consumer import Consumer
 from pgtasks.worker.fetcher import Fetcher
 from pgtasks.worker.handlers import install_signal_handlers
 from pgtasks.worker.heartbeat import Heartbeat, Keeper
@@ -33,6 +34,7 @@ from pgtasks.worker.pools.prefork import PreforkPool
 from pgtasks.worker.pools.solo import SoloPool
 from pgtasks.worker.service import Service
 from pgtasks.worker.stager import Stager
+from pgtasks.worker.steps import Stepped
 from pgtasks.worker.warden import Warden
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ EX_OK = 0
 EX_SOFTWARE = 70
 
 
-class Worker(Hooks, Books):
+class Worker(Hooks, Stepped, Books):
     """Runs the jobs of some queues until it is told to stop.
 
     Args:
@@ -91,6 +93,8 @@ class Worker(Hooks, Books):
         self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
         self.pool_name = pool or conf.worker_pool or "prefork"
         self.options = options
+        self.consumer = Consumer(self)
+        self.steps = []
         self.started_at = time.time()
         self.exitcode = EX_OK
         self._max_tasks = max_tasks_per_child or conf.worker_max_tasks_per_child
@@ -99,7 +103,7 @@ class Worker(Hooks, Books):
         self._ended = threading.Event()
         self._stop_begun = threading.Lock()
         self._services: list[Service] = []
-        self._keeper: Keeper | None = None
+        self.heart: Heartbeat | Keeper
         self._unsubscribe: list[Callable[[], None]] = []
         self.on_after_init(**options)
 
@@ -115,8 +119,9 @@ class Worker(Hooks, Books):
         self.on_start()
         try:
             self._start_services()
-            signals.worker_ready.send(sender=self)
-            self.on_consumer_ready(self.fetcher)
+            self.start_steps()
+            signals.worker_ready.send(sender=self.consumer)
+            self.on_consumer_ready(self.consumer)
             if self._ready_callback is not None:
                 self._ready_callback(self)
             if isinstance(self.pool, SoloPool):
@@ -132,6 +137,8 @@ class Worker(Hooks, Books):
     def _build(self) -> None:
         """Everything that must be forked is forked here, before threads and connections."""
         conf = self.app.conf
+        # Jobs are also found unreadable in children, which copy this.
+        vars(self.app)["_consumer"] = self.consumer
         self.app.loader.import_default_modules()
         self.app.finalize()
         self.lease = float(conf.worker_lease)
@@ -139,12 +146,17 @@ class Worker(Hooks, Books):
         self.begun = BegunFile(str(uuid4()), self.concurrency)
         self.begun.turned_at = identity.boottime()
         signals.worker_init.send(sender=self)
+        self.make_steps(
+            **self.options, concurrency=self.concurrency, pool_cls=self.pool_name
+        )
         self.pool = self._make_pool()
         interval = min(float(conf.worker_heartbeat_interval), self.lease / 4)
+        beat = Keeper if self.pool.in_process else Heartbeat
+        self.heart = beat(
+            self.app.database, self.begun, lease=self.lease, interval=interval
+        )
         if self.pool.in_process:
-            self._keeper = Keeper(
-                self.app.database, self.begun, lease=self.lease, interval=interval
-            )
+            self._on_process_start()
         # Its statement wants other plans than the rest, so it has a session of its own.
         self._ack_database = self.app.database.under(ACK_SETTINGS)
         self.acker = Acker(self._ack_database, self._on_settled, self._on_runnable)
@@ -186,12 +198,8 @@ class Worker(Hooks, Books):
         ]
         if conf.worker_enable_remote_control:
             self._services.append(Mailbox(self))
-        if not self.pool.in_process:
-            self._services.append(
-                Heartbeat(
-                    self.app.database, self.begun, lease=self.lease, interval=interval
-                )
-            )
+        if isinstance(self.heart, Heartbeat):
+            self._services.append(self.heart)
 
     def _make_pool(self) -> Pool:
         kind = by_name(self.pool_name)
@@ -306,6 +314,7 @@ class Worker(Hooks, Books):
             unsubscribe()
         self.fetcher.stop()
         self.stager.stop()
+        self.stop_steps(cold=cold)
         self.fetcher.join()
         if not cold:
             self.pool.drain()
@@ -319,8 +328,8 @@ class Worker(Hooks, Books):
             service.stop()
         for service in reversed(self._services):
             service.join(5.0)
-        if self._keeper is not None:
-            self._keeper.stop()
+        if isinstance(self.heart, Keeper):
+            self.heart.stop()
         try:
             self.app.database.run(workers.stop(self.begun.worker), timeout=5.0)
         except StorageError as error:
@@ -330,6 +339,7 @@ class Worker(Hooks, Books):
             # Else whoever takes over what could not be written needs to know what had begun.
             self.begun.remove()
         state.workers.discard(self)
+        vars(self.app).pop("_consumer", None)
         signals.worker_shutdown.send(sender=self)
         self.on_stopped()
         self._ended.set()
@@ -376,11 +386,12 @@ class Worker(Hooks, Books):
     def _on_process_start(self) -> None:
         self.app.set_current()
         self.app.set_default()
-        signals.worker_process_init.send(sender=None)
+        self.app.loader.init_worker_process()
+        signals.worker_process_init.send(sender=self.hostname)
 
     def _on_process_stop(self, exitcode: int) -> None:
         signals.worker_process_shutdown.send(
-            sender=None, pid=os.getpid(), exitcode=exitcode
+            sender=self.hostname, pid=os.getpid(), exitcode=exitcode
         )
 
 

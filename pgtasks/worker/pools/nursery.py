@@ -28,9 +28,15 @@ class Nursery:
 
     Args:
         run_child: What a child does: called in it with its socket and its slot.
+        before_fork: Called in the process that is about to be copied, each time: in the
+            worker before the template is made, in that before each child.
     """
 
-    def __init__(self, run_child: Callable[[socket.socket, int], None]) -> None:
+    def __init__(
+        self,
+        run_child: Callable[[socket.socket, int], None],
+        before_fork: Callable[[], object] = lambda: None,
+    ) -> None:
         others = [each.name for each in threading.enumerate() if each.name != "MainThread"]
         if others:
             warnings.warn(
@@ -41,6 +47,7 @@ class Nursery:
                 stacklevel=2,
             )
         self._ends: list[tuple[int, int]] = []
+        before_fork()
         self.control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -52,7 +59,7 @@ class Nursery:
             code = 1
             try:
                 self.control.close()
-                _Template(far, run_child).run()
+                _Template(far, run_child, before_fork).run()
                 code = 0
             finally:
                 os._exit(code)
@@ -101,8 +108,12 @@ class _Template:
     """The process that children are copied from: one thread, one duty."""
 
     def __init__(
-        self, control: socket.socket, run_child: Callable[[socket.socket, int], None]
+        self,
+        control: socket.socket,
+        run_child: Callable[[socket.socket, int], None],
+        before_fork: Callable[[], object],
     ) -> None:
+        self._before_fork = before_fork
         self._control = control
         self._run_child = run_child
         self._children: set[int] = set()
@@ -131,6 +142,7 @@ class _Template:
                 os.kill(pid, signal.SIGKILL)
 
     def _fork(self, slot: int, connection: socket.socket) -> None:
+        self._before_fork()
         pid = os.fork()
         if pid:
             self._children.add(pid)

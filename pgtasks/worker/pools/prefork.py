@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pgtasks import signals
 from pgtasks.job import Job
 from pgtasks.storage.jobs import Settlement
 from pgtasks.worker.identity import is_there
@@ -62,7 +63,7 @@ class PreforkPool(Pool):
         alive_timeout: float = 4.0,
     ) -> None:
         super().__init__(reports, concurrency, begun, lease=lease)
-        self._nursery = Nursery(run_child)
+        self._nursery = Nursery(run_child, self._before_fork)
         self._alive_timeout = alive_timeout
         self._children = [Member(number, begun) for number in range(concurrency)]
         self._by_descriptor: dict[int, Member] = {}
@@ -308,6 +309,11 @@ class PreforkPool(Pool):
     def _hand_back(self) -> None:
         while self._waiting:
             self.reports.unbegun(self._waiting.popleft()[1])
+
+    def _before_fork(self) -> None:
+        # Where it may still be of use: what must not be copied is closed in the process
+        # that is copied, which for children is not the worker's own.
+        signals.worker_before_create_process.send(sender=self)
 
     # ── birth and death (under the lock) ────────────────────────────────────────────────
 
