@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import serialization, states
-from pgtasks.backends.base import BaseBackend, _find_class
+from pgtasks.backends.base import BaseBackend
 from pgtasks.backends.propagation import Unborn, rest_of_chain
+from pgtasks.backends.rows import meta_of
 from pgtasks.exceptions import TimeoutError
 from pgtasks.result import result_from_tuple
 from pgtasks.utils.log import get_logger
@@ -158,35 +157,7 @@ class PostgresBackend(BaseBackend):
     def _meta(self, row: Result | None) -> dict[str, Any]:
         if row is None:
             return {"status": states.PENDING, "result": None}
-        status = states.status_of(row.state, row.status)
-        traceback = row.traceback
-        value = None
-        if status == states.RETRY:
-            value, traceback = _last_error(row)
-            if row.result is not None:
-                value = self.load(row.result)
-                traceback = None if value is None else traceback
-        elif row.finished_at is not None or row.status is not None:
-            # A job that runs again has still written down why.
-            value = self.load(row.result, row.result_body, row.result_content_type)
-        meta = _Meta(
-            status=status,
-            result=value,
-            traceback=traceback,
-            children=self.load(row.children) if row.children else None,
-            date_done=_date(row.finished_at),
-            task_id=row.task_id,
-            name=row.task,
-            worker=row.worker,
-            retries=row.retries,
-            queue=row.queue,
-        )
-        meta.row, meta.backend = row, self
-        if row.group_id:
-            meta["group_id"] = row.group_id
-        if row.parent_id:
-            meta["parent_id"] = row.parent_id
-        return self.meta_from_decoded(meta)
+        return self.meta_from_decoded(meta_of(self, row))
 
     # ── waiting ─────────────────────────────────────────────────────────────────────────
 
@@ -372,22 +343,6 @@ class PostgresBackend(BaseBackend):
         return TimeoutError(f"Task {task_id} was not ready after {timeout} s: {what}.")
 
 
-class _Meta(dict[str, Any]):
-    """A meta whose arguments are decoded when somebody asks for them."""
-
-    row: Any = None
-    backend: Any = None
-
-    def get(self, key: str, default: Any = None) -> Any:
-        if key in ("args", "kwargs") and key not in self and self.row is not None:
-            row = self.row
-            self["args"], self["kwargs"] = serialization.load_arguments(
-                row.args, row.kwargs, row.body, row.content_type, row.content_encoding,
-                self.backend.accept,
-            )  # fmt: skip
-        return super().get(key, default)
-
-
 _JOB_STATE_OF = {
     states.SUCCESS: states.COMPLETED,
     states.FAILURE: states.DISCARDED,
@@ -403,30 +358,3 @@ def _is_running(request: Any, task_id: str) -> bool:
         and not getattr(request, "is_eager", False)
         and getattr(request, "id", None) == task_id
     )
-
-
-def _date(epoch: float | None) -> datetime | None:
-    if epoch is None:
-        return None
-    try:
-        return datetime.fromtimestamp(epoch, timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        return None  # A row may hold a date that no datetime can (R4).
-
-
-def _last_error(row: Result) -> tuple[Any, str | None]:
-    """The exception because of which a job waits to run again."""
-    errors = json.loads(row.errors or "[]")
-    if not errors:
-        return None, None
-    last = errors[-1]
-    module, _, name = str(last.get("kind") or "Exception").rpartition(".")
-    # Python's own errors and ours are kept without their module.
-    module = module or ("builtins" if hasattr(builtins, name) else "pgtasks.exceptions")
-    kind = _find_class(name, module)
-    if not isinstance(kind, type) or not issubclass(kind, Exception):
-        kind = Exception
-    try:
-        return kind(last.get("message")), last.get("traceback")
-    except Exception:
-        return Exception(last.get("message")), last.get("traceback")
