@@ -544,12 +544,23 @@ select null, notified from woken
 
 -- name: recount
 -- Chords that no job belongs to any more, and what waits for them: rows were deleted by
--- hand, or their count went astray. And chords that are over.
-with counted as (
+-- hand, or their count went astray. Chords that are over. And jobs that wait for a chord
+-- that never was, since each of its members had been sent before.
+with gone as (
     delete from pgtasks.chords as chord
     where chord.inserted_at < (select clock_timestamp() - make_interval(secs => %(age)s))
       and not exists (select from pgtasks.jobs as member where member.chord = chord.id offset 0)
-    returning chord.id, 0 as remaining
+    returning chord.id
+),
+counted as (
+    select id, 0 as remaining from gone
+    union all
+    select body.awaits, 0
+    from pgtasks.jobs as body
+    where body.awaits is not null
+      and body.state = 'suspended'
+      and body.inserted_at < (select clock_timestamp() - make_interval(secs => %(age)s))
+      and not exists (select from pgtasks.chords as chord where chord.id = body.awaits offset 0)
 ),
 ended as (
     select null::text as task_id, null::text as chord where false

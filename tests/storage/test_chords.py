@@ -280,3 +280,14 @@ def test_a_body_that_is_a_group_may_have_the_id_of_the_header(bench: Bench) -> N
     bench.ack(first, result="2")
 
     assert [each.result for each in bench.run(results.members("g"))] == ["1"]
+
+
+def test_a_body_whose_members_had_all_been_sent_before_does_not_wait_for_ever(
+    bench: Bench,
+) -> None:
+    bench.insert(NewJob("shop.add", "g-0"))
+    bench.insert(body(), member(index=0))
+    assert remaining(bench) is None
+
+    assert bench.run(jobs.recount(age=0)) == 1
+    assert state_of(bench) == "available"
