@@ -135,8 +135,8 @@ class Plan:
 
     @staticmethod
     def _bounded(node: dict[str, Any]) -> bool:
-        # A partial index is itself a condition, and these two are small: what runs now.
-        return node["Index Name"] == "jobs_executing"
+        # A partial index is itself a condition: what runs now, what waits for a chord.
+        return node["Index Name"] in ("jobs_executing", "jobs_awaits")
 
     @property
     def compared(self) -> int:
