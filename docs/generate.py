@@ -27,10 +27,8 @@ from compat.conformance.verdict import (  # noqa: E402
 
 # Settings that are understood and wait for the part of pgtasks that obeys them.
 WAITING = {
-    "beat": "the command `beat`",
     "broker_pool_acquire_timeout": "a bound of its own; it is 30 s now",
     "event": "events",
-    "result_chord": "`chord`",
     "task_default_rate_limit": "rate limits",
     "task_join_transaction": "enqueueing in the caller's transaction",
     "task_send_sent_event": "events",
@@ -55,6 +53,13 @@ TITLES = {
     "beat": "Periodic tasks",
     "event": "Events",
     "security": "Security",
+}
+
+#: What is to be said of all settings of a part.
+NOTES = {
+    "beat": "They are for `pgtasks.beat.Service(app).start()`; "
+    "the command `beat` comes with a later version.",
+    "security": "They are read by `app.setup_security()`.",
 }
 
 INTRODUCTION = """\
@@ -189,7 +194,8 @@ def settings() -> str:
     blocks = [INTRODUCTION]
     for namespace, title in TITLES.items():
         names = [key for key in _of(namespace) if not _is_idle(OPTIONS[key])]
-        blocks.append(f"## {title}\n\n{_table(names)}")
+        note = f"{NOTES[namespace]}\n\n" if namespace in NOTES else ""
+        blocks.append(f"## {title}\n\n{note}{_table(names)}")
     return "\n".join([*blocks, ENVIRONMENT, _idle()])
 
 

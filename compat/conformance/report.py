@@ -9,6 +9,9 @@ from compat.conformance.targets import Targets, group_of
 
 __all__ = ["complaints", "failures", "table"]
 
+#: As many bars are named; of more it is told how many they are.
+NAMED = 5
+
 
 def table(targets: Targets, run: Run, classes: Sequence[str]) -> None:
     """A row per group: passed of all, by class; skipped; seconds."""
@@ -34,7 +37,8 @@ def failures(run: Run) -> None:
 def complaints(found: Sequence[str], bars: Sequence[str]) -> None:
     """What is wrong with the bars, or that nothing is."""
     if not found:
-        print(f"The bars hold: {', '.join(bars) or 'none was run'}.")
+        named = ", ".join(bars) if len(bars) <= NAMED else f"{len(bars)} files"
+        print(f"The bars hold: {named or 'none was run'}.")
         return
     print(f"\nThe bars do not hold ({len(found)}):")
     for complaint in found:

@@ -44,6 +44,7 @@ TEST_REQUIREMENTS = [
     "pydantic",
     "pyyaml",
     "redis",
+    "tblib",
     "psycopg[binary]",
 ]
 

@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, DistributionFinder
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from pgtasks_celery.modules import advice_for, counterpart
+from pgtasks_celery.modules import PACKAGES, advice_for, counterpart
 
 __all__ = ["VERSION", "AliasFinder", "install", "uninstall"]
 
@@ -97,7 +97,8 @@ class AliasFinder(MetaPathFinder):
                 name=fullname,
             )
         is_package = real.submodule_search_locations is not None
-        return ModuleSpec(fullname, AliasLoader(real.name), is_package=is_package)
+        loader = AliasLoader(real.name, leads_on=fullname in PACKAGES)
+        return ModuleSpec(fullname, loader, is_package=is_package)
 
     def find_distributions(
         self,
@@ -124,15 +125,23 @@ class AliasFinder(MetaPathFinder):
 
 
 class AliasLoader(Loader):
-    """Loads a module by importing another and returning that."""
+    """Loads a module by importing another and returning that.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: The other.
+        leads_on: Names below it are asked for, though it is no package.
+    """
+
+    def __init__(self, name: str, *, leads_on: bool = False) -> None:
         self.name = name
+        self.leads_on = leads_on
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Import the module that the name stands for."""
         module = importlib.import_module(self.name)
         self._identity = module.__spec__, module.__loader__
+        if self.leads_on and not hasattr(module, "__path__"):
+            module.__path__ = []
         return module
 
     def exec_module(self, module: ModuleType) -> None:

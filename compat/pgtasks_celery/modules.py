@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["advice_for", "counterpart"]
+__all__ = ["PACKAGES", "advice_for", "counterpart"]
 
 #: Exceptions to the rule that ``celery.x`` is ``pgtasks.x``.
 COUNTERPARTS: dict[str, str] = {}
+
+#: Packages of Celery's that are plain modules here: what is below them has to be asked for
+#: all the same, to be told what to use instead.
+PACKAGES = frozenset({"celery.worker.consumer"})
 
 #: What to say of modules that have none, by the longest prefix.
 ADVICE = {
@@ -27,7 +31,8 @@ ADVICE = {
     "celery.worker": "jobs are rows, and the parts of the worker are others. Signals "
     "(celery.signals) and celery.worker.state tell what happens in it.",
     "celery.worker.consumer": "jobs are fetched from PostgreSQL, so there is no broker to "
-    "consume from. To react to jobs, use the signals in celery.signals.",
+    "consume from. What boot steps require is in celery.worker.consumer itself; to react to "
+    "jobs, use the signals in celery.signals.",
 }
 
 

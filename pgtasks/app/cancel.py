@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +11,9 @@ from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.context import Context
 from pgtasks.backends.propagation import rest_of
 from pgtasks.exceptions import TaskRevokedError
+from pgtasks.utils.functional import maybe_list
 
-__all__ = ["cancel"]
+__all__ = ["cancel", "cancel_stamped"]
 
 
 def cancel(app: Any, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
@@ -67,6 +68,23 @@ def cancel(app: Any, task_ids: Iterable[str], reason: str = "revoked") -> list[s
                 expired=False,
             )
     return cancelled
+
+
+def cancel_stamped(app: Any, stamps: Mapping[str, Any]) -> list[str]:
+    """`cancel` the jobs that carry one of these stamps.
+
+    Args:
+        app: The application.
+        stamps: Values by the name of the header; of a list of them each will do.
+    """
+    if keeps_jobs_in_memory(app):
+        return []
+    from pgtasks.storage import admin
+
+    wanted = {name: list(maybe_list(value) or ()) for name, value in stamps.items()}
+    query = admin.stamped(serialization.dumps(wanted))
+    found: list[str] = app.database.run(query, retry=True)
+    return cancel(app, found) if found else []
 
 
 def _rest(id: int, task_id: str, embed: str) -> Iterator[dict[str, Any]]:

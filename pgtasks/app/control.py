@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.app.cancel import cancel, cancel_stamped
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.inspection import Inspect, flatten_reply
 from pgtasks.app.mailbox import Callback, Mailbox
@@ -141,6 +142,9 @@ class Control:
     ) -> Any:
         """Have tasks not run, if they have not begun.
 
+        What waits ends in the table at once, whether a worker runs or not, unless
+        ``destination`` says whose business it is.
+
         Args:
             task_id: The id, or a list of ids.
             destination: Names of the workers; all by default.
@@ -149,6 +153,8 @@ class Control:
             signal: How to kill them.
             **kwargs: As of `broadcast`.
         """
+        if not destination:
+            cancel(self.app, [task_id] if isinstance(task_id, str) else list(task_id))
         return self.broadcast(
             "revoke",
             destination=destination,
@@ -173,6 +179,8 @@ class Control:
             signal: How to kill them.
             **kwargs: As of `broadcast`.
         """
+        if not destination:
+            cancel_stamped(self.app, headers)
         return self.broadcast(
             "revoke_by_stamped_headers",
             destination=destination,

@@ -307,7 +307,10 @@ NAMESPACES: dict[str, Any] = {
         ),
         "persistent": Option(None, "bool", "Accepted: results are rows and persist."),
         "extended": Option(
-            False, "bool", "Results tell name, args, kwargs, worker, retries and queue."
+            False,
+            "bool",
+            "Results tell name, args, kwargs, worker, retries and queue; those in "
+            "PostgreSQL do so anyway.",
         ),
         "serializer": Option("json", "string", "Serializer of results."),
         "backend_transport_options": _store({}, "dict"),

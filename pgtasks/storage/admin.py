@@ -8,7 +8,7 @@ from typing import Any
 
 from pgtasks.storage.query import Query, load
 
-__all__ = ["cancel", "cancellable"]
+__all__ = ["cancel", "cancellable", "stamped"]
 
 SQL = load("admin.sql")
 
@@ -53,3 +53,8 @@ def cancel(
     return Query(
         SQL["cancel"], params, lambda rows: [row[0] for row in rows if row[0] is not None]
     )
+
+
+def stamped(stamps: str) -> Query[list[str]]:
+    """Ids of the waiting jobs that carry one of ``stamps``: JSON, lists by name."""
+    return Query(SQL["stamped"], {"stamps": stamps}, lambda rows: [row[0] for row in rows])

@@ -56,3 +56,21 @@ from pgtasks.jobs
 where task_id = any(%(task_ids)s::text[])
   and state in ('suspended', 'scheduled', 'available', 'retryable')
   and embed is not null and octet_length(embed) <= 67108864
+
+-- name: stamped
+-- Waiting jobs that carry one of these stamps. All headers are looked at: people ask now
+-- and then, and an index would cost every job.
+select job.task_id
+from pgtasks.jobs as job
+where job.state in ('suspended', 'scheduled', 'available', 'retryable')
+  and job.headers like '%%"stamps"%%'
+  and exists (
+      select
+      from jsonb_each(%(stamps)s::jsonb) as wanted (name, allowed),
+           jsonb_array_elements(
+               case jsonb_typeof(pgtasks.try_json(job.headers) -> 'stamps' -> wanted.name)
+                    when 'array' then pgtasks.try_json(job.headers) -> 'stamps' -> wanted.name
+                    else jsonb_build_array(pgtasks.try_json(job.headers) -> 'stamps' -> wanted.name) end
+           ) as carried (stamp)
+      where wanted.allowed @> carried.stamp
+  )

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from fix_postgres import _database
 from pgtasks.job import NewJob, Outcome
-from pgtasks.storage import health, jobs, mailbox, results, workers
+from pgtasks.storage import admin, health, jobs, mailbox, results, workers
 from pgtasks.storage.connections import Session
 from pgtasks.storage.database import Database, compiled
 from pgtasks.storage.query import Query
@@ -60,6 +60,9 @@ QUERIES: dict[str, Query[Any]] = {
     "overdue": health.overdue(),
     "backlog": health.backlog(),
     "count": jobs.count(),
+    "cancel": admin.cancel(["j7", "j8"], result=None),
+    "cancellable": admin.cancellable(["j7", "j8"]),
+    "stamped": admin.stamped('{"tenant": ["a"]}'),
 }
 
 # Which indexes a statement may find rows of the large tables by.
@@ -88,10 +91,12 @@ INDEXES = {
     "forget workers": {"jobs_executing"},
     "scheduled": {"jobs_due"},
     "overdue": {"jobs_due"},
+    "cancel": {"jobs_task_id_key", "jobs_pkey", "jobs_awaits"},
+    "cancellable": {"jobs_task_id_key"},
 }
 
 # What people ask for now and then, about every unfinished job.
-READ_EVERYTHING = {"backlog", "count", "purge"}
+READ_EVERYTHING = {"backlog", "count", "purge", "stamped"}
 
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
 PAGES = {
@@ -289,7 +294,7 @@ def test_every_statement_on_the_large_tables_is_looked_at() -> None:
     looked_at = {query.statement for query in QUERIES.values()}
     statements = {
         name: statement
-        for module in (jobs, results, workers, mailbox, health)
+        for module in (admin, jobs, results, workers, mailbox, health)
         for name, statement in module.SQL.items()
         if "pgtasks.jobs" in statement or "pgtasks.finished_jobs" in statement
     }

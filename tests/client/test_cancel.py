@@ -114,3 +114,46 @@ def test_whoever_waits_for_it_is_told(app: Celery) -> None:
         connection.execute("unlisten *")
 
     assert heard == [result.id]
+
+
+def test_revoke_ends_what_waits_without_any_worker(app: Celery) -> None:
+    one = app.tasks["add"].delay(1)
+    more = [app.tasks["add"].delay(number) for number in range(3)]
+    one.revoke()
+    app.control.revoke([result.id for result in more])
+
+    assert {result.state for result in (one, *more)} == {"REVOKED"}
+
+
+def test_revoke_leaves_to_one_worker_what_is_said_to_it_alone(app: Celery) -> None:
+    result = app.tasks["add"].delay(1)
+    app.control.revoke(result.id, destination=["celery@elsewhere"])
+
+    assert result.state == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("headers", "revoked"),
+    [
+        ({"tenant": "acme"}, {"a"}),
+        ({"tenant": ["acme", "umbrella"]}, {"a", "b"}),
+        ({"tenant": "nobody"}, set()),
+        ({"batch": 7}, {"b"}),
+        ({"tenant": "acme", "batch": [7]}, {"a", "b"}),
+    ],
+)
+def test_tasks_are_revoked_by_their_stamps(
+    app: Celery, headers: dict[str, Any], revoked: set[str]
+) -> None:
+    add = app.tasks["add"]
+    sent = {
+        "a": add.s(1).set(task_id="a"),
+        "b": add.s(2).set(task_id="b"),
+        "c": add.s(3).set(task_id="c"),
+    }
+    sent["a"].stamp(tenant="acme")
+    sent["b"].stamp(tenant="umbrella", batch=7)
+    results = {name: signature.apply_async() for name, signature in sent.items()}
+    app.control.revoke_by_stamped_headers(headers)
+
+    assert {name for name in results if results[name].state == "REVOKED"} == revoked

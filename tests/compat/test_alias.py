@@ -235,7 +235,7 @@ class TestWhatItSays:
             ("celery.worker.strategy", "celery.worker.strategy", "jobs are rows"),
             (
                 "celery.worker.consumer.gossip",
-                "celery.worker.consumer",
+                "celery.worker.consumer.gossip",
                 "there is no broker",
             ),
             ("celery.no_such_module", "celery.no_such_module", "open an issue"),

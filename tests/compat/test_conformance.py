@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from compat.conformance import __main__ as command
 from compat.conformance.__main__ import arguments
 from compat.conformance.report import complaints, table
 from compat.conformance.suite import Result, Run
@@ -159,6 +162,57 @@ class TestBars:
             assert targets.class_of(known.test), known.test
             assert known.reason
             assert known.outcome in ("failed", "skipped")
+            assert known.user or known.outcome == "skipped", "what does a user see?"
+
+    def test_are_where_the_ledger_has_something_to_say(self):
+        targets, bars = Targets.load(), load_bars()
+
+        for test in load_ledger():
+            assert targets.class_of(test) in bars[test.partition("::")[0]], test
+
+    def test_are_of_classes_that_a_run_without_options_has(self):
+        usual = arguments().parse_args([]).classes
+
+        assert {name for classes in load_bars().values() for name in classes} <= set(usual)
+
+    def test_of_the_promised_parts_are_all_there(self):
+        targets, bars = Targets.load(), load_bars()
+        parts = ("tasks", "app", "utils", "backends", "contrib", "fixups")
+        places = [*(f"t/unit/{part}" for part in parts), "t/unit/test_canvas.py"]
+        promised = set(targets.below(places, ["P0"]))
+
+        assert {path for path in promised if "P0" not in bars.get(path, ())} == set()
+
+
+class TestTheCommand:
+    @pytest.fixture
+    def outcome(self, monkeypatch, tmp_path):
+        """Tell what the tests shall come out like, and with which ledger."""
+        workshop = SimpleNamespace(path=tmp_path, logs=tmp_path)
+        monkeypatch.setattr(command.Targets, "load", lambda: TARGETS)
+        monkeypatch.setattr(command.Workshop, "open", lambda **options: workshop)
+        monkeypatch.setattr(command, "load_bars", lambda: BARS)
+
+        def told(run, *known):
+            suite = SimpleNamespace(run=lambda files, progress: run)
+            monkeypatch.setattr(command, "Suite", lambda *arguments: suite)
+            ledger = {f"{FILE}::{name}": Known(f"{FILE}::{name}", "…") for name in known}
+            monkeypatch.setattr(command, "load_ledger", lambda: ledger)
+            return command.main([])
+
+        return told
+
+    def test_ends_well_if_the_ledger_lists_what_does_not_pass(self, outcome, capsys):
+        assert outcome(a_run(one="passed", three="passed", four="failed"), "four") == 0
+        assert "The bars hold" in capsys.readouterr().out
+
+    def test_fails_after_a_failure_that_the_ledger_does_not_list(self, outcome, capsys):
+        assert outcome(a_run(one="passed", three="passed", four="failed")) == 1
+        assert f"{FILE}::four failed: why" in capsys.readouterr().out
+
+    def test_fails_after_a_pass_that_nobody_expected(self, outcome, capsys):
+        assert outcome(a_run(one="passed", three="passed", four="passed"), "four") == 1
+        assert "take it out of ledger.toml" in capsys.readouterr().out
 
 
 class TestTheReport:
@@ -179,6 +233,11 @@ class TestTheReport:
         complaints(["something is wrong"], [FILE])
 
         assert FILE in capsys.readouterr().out
+
+    def test_counts_the_bars_where_many_hold(self, capsys):
+        complaints([], [FILE] * 52)
+
+        assert capsys.readouterr().out == "The bars hold: 52 files.\n"
 
 
 def test_classes_can_be_written_small():

@@ -73,7 +73,8 @@ class TestTheCommandLine:
         said = CliRunner().invoke(show, ["--place", "here"], obj=Invocation(named=app))
         user_preload_options.disconnect(heard)
 
-        assert (said.output, told) == ("{}\n", [{"place": "here"}])
+        # It takes whatever comes, so it is given the option as well.
+        assert (said.output, told) == ('{"place": "here"}\n', [{"place": "here"}])
 
     def test_a_context_prints_with_and_without_colours(self, app, capsys) -> None:
         plain = CLIContext(app, no_color=True, workdir=None)
