@@ -103,7 +103,8 @@ import_modules = _signal("import_modules")
 worker_init = _signal("worker_init")
 #: The worker takes jobs.
 worker_ready = _signal("worker_ready")
-#: The worker alone is about to start a process. The sender is its pool.
+#: In the process that is about to be copied: the worker, then the template of its
+#: children. The sender is the pool.
 worker_before_create_process = _signal("worker_before_create_process")
 #: In each new child, before its first job. The sender is the node's name.
 worker_process_init = _signal("worker_process_init")

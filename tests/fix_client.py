@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+import pgtasks.app.builtins
+import pgtasks.contrib.testing.tasks  # noqa: F401 - now: in a test they would be forgotten
 from pgtasks import Celery, _state, signals
+from pgtasks.app import settings
 from pgtasks.app.memory import queue_of
 from pgtasks.app.trace import execute
 from pgtasks.backends.memory import MemoryClient
@@ -80,17 +85,37 @@ class PostgresDesk(Desk):
         assert acked.ids == {job.id}
 
 
-@pytest.fixture
-def _own_state() -> Iterator[None]:
-    """Shared tasks of one test must not appear in the applications of the next."""
-    finalizers, current = set(_state._on_app_finalizers), _state._tls.current_app
+@contextmanager
+def state_as_it_was() -> Iterator[None]:
+    """What is current, shared and known is afterwards what it was before."""
+    default, current = _state.default_app, _state._tls.current_app
+    finalizers, apps = set(_state._on_app_finalizers), list(_state._apps)
+    told = set(settings._told)
     yield
+    _state.default_app, _state._tls.current_app = default, current
     _state._on_app_finalizers = finalizers
-    _state._tls.current_app = current
+    _state._apps = weakref.WeakSet(apps)
+    settings._told = told
+
+
+# Shared tasks of one test must not appear in the applications of the next, whoever has
+# imported them; nor may its application be the current one there.
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _state_of_the_module() -> Iterator[None]:
+    with state_as_it_was():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _state_of_the_test() -> Iterator[None]:
+    with state_as_it_was():
+        yield
 
 
 @pytest.fixture
-def memory_app(_own_state: None) -> Iterator[Celery]:
+def memory_app() -> Iterator[Celery]:
     MemoryClient().cache.clear()
     with Celery(
         "tests", broker="memory://", backend="cache+memory://", set_as_current=False
@@ -99,7 +124,7 @@ def memory_app(_own_state: None) -> Iterator[Celery]:
 
 
 @pytest.fixture
-def postgres_app(database_url: str, _own_state: None) -> Iterator[Celery]:
+def postgres_app(database_url: str) -> Iterator[Celery]:
     with Celery("tests", broker=database_url, set_as_current=False) as app:
         yield app
 

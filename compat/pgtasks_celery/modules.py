@@ -5,7 +5,13 @@ from __future__ import annotations
 __all__ = ["PACKAGES", "advice_for", "counterpart"]
 
 #: Exceptions to the rule that ``celery.x`` is ``pgtasks.x``.
-COUNTERPARTS: dict[str, str] = {}
+COUNTERPARTS: dict[str, str] = {
+    f"celery.worker.consumer.{part}": "pgtasks.worker.consumer"
+    for part in (
+        "agent", "connection", "consumer", "control", "events", "gossip", "heart", "mingle",
+        "tasks",
+    )
+}  # fmt: skip
 
 #: Packages of Celery's that are plain modules here: what is below them has to be asked for
 #: all the same, to be told what to use instead.

@@ -465,7 +465,10 @@ NAMESPACES: dict[str, Any] = {
             None, "bool", "A late-acked job whose process died runs again."
         ),
         "retry_on_worker_lost": Option(
-            False, "bool", "The same, and it counts as one of the task's retries."
+            False,
+            "bool",
+            "A job whose process died is retried, also one acknowledged early; it counts "
+            "as one of the task's retries.",
         ),
         "remote_tracebacks": Option(
             False, "bool", "Exceptions raised by get() carry the worker's traceback."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgtasks import serialization, signals
+from pgtasks.app import incoming
 from pgtasks.app.context import Context
 from pgtasks.app.errors import error_of, storable
 from pgtasks.app.outcome import Ending
@@ -199,17 +200,16 @@ def may_run_again(app: Any, task: Any, job: Job) -> bool:
 
     If its task says ``reject_on_worker_lost`` with ``acks_late``, or if it has attempts
     left; and until it has taken down ``worker_max_crashes`` (R19, R20): Celery would go on
-    for ever. With ``retry_on_worker_lost`` it is `retry_lost` that decides, and a job that
-    has no retries left may not.
+    for ever. With ``retry_on_worker_lost`` it is `retry_lost` that decides.
     """
     if job.crashes + 1 >= app.conf.worker_max_crashes:
         return False
     if job.max_attempts is not None:
         return job.attempt < job.max_attempts
-    if _counts_as_retry(task, job) and not _has_retries(app, task, job):
-        return False
-    return bool(
-        getattr(task, "acks_late", False) and getattr(task, "reject_on_worker_lost", False)
+    return (
+        bool(getattr(task, "acks_late", False))
+        and bool(getattr(task, "reject_on_worker_lost", False))
+        and not _counts_as_retry(task, job)
     )
 
 
@@ -222,32 +222,23 @@ def retry_lost(
     no difference. ``max_retries`` is the limit; without one it is ``worker_max_crashes``.
     The answer is whether it runs again.
     """
-    if not (_counts_as_retry(task, job) and _has_retries(app, task, job)):
+    if not _counts_as_retry(task, job):
+        return False
+    limit = task.max_retries
+    if limit is None and job.crashes + 1 >= app.conf.worker_max_crashes:
+        return False
+    if limit is not None and job.retries >= limit:
         return False
     delay = task.default_retry_delay
-    sig = task.signature_from_request(context, retries=job.retries + 1, countdown=delay)
-    try:
-        # Inserts nothing: see retry().
-        sig.apply_async()
-    except Exception as error:
-        logger.error(
-            "Task %s[%s] could not be retried: %r", task.name, printable(job.task_id), error
-        )
-        return False
-    again = Retry(exc=lost, when=delay, sig=sig)
-    TraceInfo(RETRY, again).handle_error_state(task, context)
+    # Not sent anew, as retry() would: nobody has changed anything about it.
+    ending.run_again_in(delay)
+    TraceInfo(RETRY, Retry(exc=lost, when=delay)).handle_error_state(task, context)
     return True
 
 
 def _counts_as_retry(task: Any, job: Job) -> bool:
     # max_attempts counts all runs, whatever ended them, and replaces max_retries.
     return job.max_attempts is None and bool(getattr(task, "retry_on_worker_lost", False))
-
-
-def _has_retries(app: Any, task: Any, job: Job) -> bool:
-    if task.max_retries is None:
-        return bool(job.crashes + 1 < app.conf.worker_max_crashes)
-    return bool(job.retries < task.max_retries)
 
 
 def lose(
@@ -266,7 +257,9 @@ def lose(
     ending.again = False
     ending.outcome.crashed = True
     try:
-        if retry_lost(app, task, job, context, lost, ending):
+        args, kwargs = incoming.reader(app).arguments(job)
+        known = Context(request, args=args, kwargs=kwargs, called_directly=False)
+        if retry_lost(app, task, job, known, lost, ending):
             return
     except Exception as error:
         # A handler of the task's raised, as in any other retry.

@@ -75,6 +75,7 @@ from pgtasks.exceptions import (
 from pgtasks.result import AsyncResult
 from pgtasks.utils.einfo import ExceptionInfo
 from pgtasks.utils.nodenames import gethostname
+from pgtasks.utils.objects import mro_lookup  # noqa: F401 # Celery has it here
 from pgtasks.utils.saferepr import saferepr
 from pgtasks.utils.serialization import get_pickleable_etype, get_pickleable_exception
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, update_wrapper
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pprint import pformat
 from typing import Any
 
 import click
 
-from pgtasks.cli.invocation import Invocation
+from pgtasks.cli.inspect import handle_remote_command_error
 from pgtasks.cli.options import Command, Option
+from pgtasks.cli.plugins import handle_preload_options
 from pgtasks.cli.types import COMMAS, LOG_LEVEL, MOMENT, MOMENT_OR_SECONDS, JsonParam
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "CeleryCommand",
     "CeleryOption",
     "handle_preload_options",
+    "handle_remote_command_error",
 ]
 
 COMMA_SEPARATED_LIST = COMMAS
@@ -138,21 +140,6 @@ class CeleryOption(Option):
 
 
 CeleryCommand = Command
-
-
-def handle_preload_options(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell the application the values of its ``preload`` options; a decorator.
-
-    The commands of this package do it by themselves; it is for others.
-    """
-
-    def caller(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
-        invocation = ctx.find_object(Invocation)
-        if invocation is not None and not isinstance(ctx.command, Command):
-            invocation.tell_user_options(ctx.command, kwargs)
-        return f(ctx, *args, **kwargs)
-
-    return update_wrapper(caller, f)
 
 
 def _current_app() -> Any:

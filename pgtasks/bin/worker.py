@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from pgtasks.cli.worker import worker
+from typing import Any
+
+from pgtasks.cli.worker import _concurrency, worker
 
 __all__ = ["worker"]
+
+
+def _concurrency_value(ctx: Any, param: Any, value: str | None) -> int | str | None:
+    """What ``-c`` says, else the setting."""
+    return _concurrency(ctx, param, value) or ctx.obj.app.conf.worker_concurrency

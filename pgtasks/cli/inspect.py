@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
 from pgtasks.cli.options import COMMAS, Command, option
+from pgtasks.cli.output import clean
+from pgtasks.exceptions import PgtasksError
 from pgtasks.utils.text import pluralize
 
 if TYPE_CHECKING:
     from pgtasks.worker.control import CommandInfo
 
-__all__ = ["NOBODY", "control", "destination_options", "inspect"]
+__all__ = [
+    "NOBODY", "control", "destination_options", "handle_remote_command_error", "inspect",
+    "unavailable",
+]  # fmt: skip
 
 NOBODY = (
     "No nodes replied within time constraint. 'pgtasks doctor' tells which workers there "
     "are; --timeout waits longer."
 )
+
+
+def handle_remote_command_error(command_name: str, exc: BaseException) -> NoReturn:
+    """Say in a line or two why a command could not be carried out.
+
+    Args:
+        command_name: What was called, ``inspect active``.
+        exc: What it raised, which is being handled.
+
+    Raises:
+        ClickException: Always; what has a remedy of its own is raised again.
+    """
+    if isinstance(exc, (click.ClickException, PgtasksError)):
+        raise exc
+    from kombu.exceptions import OperationalError
+
+    if isinstance(exc, OperationalError):
+        text = f"Could not connect to the message broker.\nReason: {clean(exc)}"
+    else:
+        text = f"Unable to run the `{command_name}` command. Reason: {clean(exc)}"
+    raise Failure(text, EX_UNAVAILABLE) from exc
+
+
+@contextmanager
+def unavailable(command: str, *, debug: bool = False) -> Iterator[None]:
+    """Turn what a command raises into a message, but for those who look for the reason."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        handle_remote_command_error(command, error)
 
 
 def destination_options(command: Any) -> Any:
@@ -110,7 +148,9 @@ def inspect(
     """
     invocation = ctx.ensure_object(Invocation)
     arguments = _arguments(invocation, "inspect", command, ctx.args)
-    replies = _ask(invocation, command, arguments, timeout, destination, as_json=as_json)
+    replies = _ask(
+        invocation, "inspect", command, arguments, timeout, destination, as_json=as_json
+    )
     if as_json:
         invocation.out.json(
             {name: reply for each in replies for name, reply in each.items()}
@@ -137,7 +177,9 @@ def control(
     """
     invocation = ctx.ensure_object(Invocation)
     arguments = _arguments(invocation, "control", command, ctx.args)
-    replies = _ask(invocation, command, arguments, timeout, destination, as_json=as_json)
+    replies = _ask(
+        invocation, "control", command, arguments, timeout, destination, as_json=as_json
+    )
     if as_json:
         invocation.out.json(replies)
     if any("error" in reply for each in replies for reply in each.values()):
@@ -146,6 +188,7 @@ def control(
 
 def _ask(
     invocation: Invocation,
+    kind: str,
     command: str,
     arguments: dict[str, Any],
     timeout: float,
@@ -157,14 +200,19 @@ def _ask(
         for node, answer in reply.items():
             invocation.out.reply(node, answer)
 
-    replies: list[dict[str, Any]] = invocation.application.control.broadcast(
-        command,
-        arguments=arguments,
-        destination=destination,
-        timeout=timeout,
-        callback=None if as_json else show,
-        reply=True,
-    )
+    control = invocation.application.control
+    asked = {
+        "destination": destination,
+        "timeout": timeout,
+        "callback": None if as_json else show,
+    }
+    replies: list[dict[str, Any]]
+    with unavailable(f"{kind} {command}", debug=invocation.debug):
+        if kind == "inspect":
+            told = control.inspect(**asked)._request(command, **arguments)
+            replies = [{node: answer} for node, answer in (told or {}).items()]
+        else:
+            replies = control.broadcast(command, arguments=arguments, reply=True, **asked)
     if not replies:
         raise Failure(NOBODY, EX_UNAVAILABLE)
     return replies
@@ -202,9 +250,10 @@ def _arguments(
 
 def _unknown(kind: str, command: str, known: dict[str, CommandInfo]) -> str:
     other = "control" if kind == "inspect" else "inspect"
-    text = f"Command {command!r} not recognized."
+    text = (
+        f"Command {command} not recognized. Available {kind} commands: {', '.join(known)}."
+    )
     if command in _commands(other):
         return f"{text} It is one of the others: pgtasks {other} {command}"
     near = get_close_matches(command, known, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{text}{hint} Available {kind} commands: {', '.join(known)}"
+    return f"{text} Did you mean {near[0]!r}?" if near else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
@@ -17,7 +18,14 @@ import click
 from pgtasks.cli.output import Output
 from pgtasks.exceptions import CeleryCommandException
 
-__all__ = ["EX_CONFIG", "EX_UNAVAILABLE", "Failure", "Invocation", "users_traceback"]
+__all__ = [
+    "EX_CONFIG",
+    "EX_UNAVAILABLE",
+    "Failure",
+    "Invocation",
+    "tell_preload_options",
+    "users_traceback",
+]
 
 EX_UNAVAILABLE = 69
 EX_CONFIG = 78
@@ -106,17 +114,28 @@ class Invocation:
         wanted = [*added.get(command, ()), *added.get("preload", ())]
         return [each for each in wanted if isinstance(each, click.Parameter)]
 
-    def tell_user_options(self, command: click.Command, params: dict[str, Any]) -> None:
-        """Hand the values of ``preload`` options to those who asked for them."""
-        if self.named is None:
-            return
-        preload = (self.application.user_options or {}).get("preload", ())
-        names = [each.name for each in preload if isinstance(each, click.Parameter)]
-        if names:
-            from pgtasks.signals import user_preload_options
 
-            options = {name: params.pop(name) for name in names if name in params}
-            user_preload_options.send(sender=command, app=self.application, options=options)
+def tell_preload_options(app: Any, callback: Any, params: dict[str, Any]) -> None:
+    """Hand the values of ``preload`` options to those who asked for them.
+
+    Args:
+        app: The application, whose options they are.
+        callback: The command's function; what it takes no argument for it does not get.
+        params: What it is going to be called with.
+    """
+    preload = (getattr(app, "user_options", None) or {}).get("preload", ())
+    names = [each.name for each in preload if isinstance(each, click.Parameter)]
+    options = {name: params[name] for name in names if name in params}
+    if not options:
+        return
+    from pgtasks.signals import user_preload_options
+
+    user_preload_options.send(sender=callback, app=app, options=options)
+    taken = inspect.signature(callback).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+        for name in options:
+            if name not in taken:
+                del params[name]
 
 
 # ── finding the application ─────────────────────────────────────────────────────────────

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
+from pgtasks.cli import plugins
 from pgtasks.cli.alias import VARIABLE, answer_to_celery
-from pgtasks.cli.invocation import Invocation
+from pgtasks.cli.invocation import Invocation, tell_preload_options
 from pgtasks.cli.types import COMMAS, LOG_LEVEL, MOMENT, MOMENT_OR_SECONDS, JsonParam
 
 __all__ = [
@@ -230,8 +231,13 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; the application hears of its own options first."""
         invocation = _invocation(ctx)
-        if invocation is not None:
-            invocation.tell_user_options(self, ctx.params)
+        if (
+            invocation is not None
+            and invocation.named is not None
+            # Those of other packages may be decorated, and tell of them themselves.
+            and not plugins.handles_preload_options(self.callback)
+        ):
+            tell_preload_options(invocation.application, self.callback, ctx.params)
         return super().invoke(ctx)
 
 
@@ -253,7 +259,7 @@ _VALUES = {
 
 
 def _take_values(invocation: Invocation, args: Sequence[str]) -> list[str]:
-    """Take the global options with values from behind a command; the answer is the rest.
+    """Take the global options that come first from behind a command; answers the rest.
 
     They are needed before the rest can be parsed: they lead to the application, which may
     have options of its own.
@@ -268,6 +274,9 @@ def _take_values(invocation: Invocation, args: Sequence[str]) -> list[str]:
             option, equals, value = word[:2], "=", word[2:]
         if word == "--as-celery":
             answer_to_celery()
+            continue
+        if word == "--skip-checks":
+            invocation.skip_checks = True
             continue
         name = _VALUES.get(option)
         if name is None:
@@ -296,7 +305,7 @@ def _go_to(folder: str | Path) -> None:
 
 
 class Group(click.Group):
-    """Commands that are imported when they are called.
+    """Commands that are imported when they are called, and those that packages add.
 
     Args:
         *args: As click's.
@@ -318,26 +327,34 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
-        return list(self._homes)
+        names = [*self._homes, *sorted({*self.commands, *plugins.names()})]
+        return list(dict.fromkeys(names))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        if cmd_name not in self._homes:
+        if cmd_name in self.commands:
+            return plugins.prepared(self.commands[cmd_name], _invocation(ctx))
+        if cmd_name in self._homes:
+            module, _, attribute = self._homes[cmd_name][0].partition(":")
+            return accept_global_options(getattr(import_module(module), attribute))
+        if cmd_name in self._absent:
             return None
-        module, _, attribute = self._homes[cmd_name][0].partition(":")
-        return accept_global_options(getattr(import_module(module), attribute))
+        found = plugins.load(cmd_name)
+        return None if found is None else plugins.prepared(found, _invocation(ctx))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one may have been meant."""
         name = args[0] if args else ""
+        if args and name in self._absent and name not in self.commands:
+            ctx.fail(f"There is no command {name!r} here. {self._absent[name]}")
         if args and name not in self._homes and not name.startswith("-"):
-            if name in self._absent:
-                ctx.fail(f"There is no command {name!r} here. {self._absent[name]}")
-            near = get_close_matches(name, self._homes, 3, 0.5)
-            hint = f" Did you mean {_either(near)}?" if near else ""
-            ctx.fail(f"No such command {name!r}.{hint}")
+            known = self.list_commands(ctx)
+            if name not in known:
+                near = get_close_matches(name, known, 3, 0.5)
+                hint = f" Did you mean {_either(near)}?" if near else ""
+                ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -345,6 +362,13 @@ class Group(click.Group):
         _write_grouped(ctx, formatter, self.get_params(ctx))
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self._homes.items()])
+        added = {
+            **plugins.names(),
+            **{name: each.get_short_help_str() for name, each in self.commands.items()},
+        }
+        if added:
+            with formatter.section("Commands of other packages"):
+                formatter.write_dl(sorted(added.items()))
 
 
 def _either(words: Sequence[str]) -> str:

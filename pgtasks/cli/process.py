@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TypeVar
 
 from pgtasks.cli.invocation import Failure
+from pgtasks.exceptions import SecurityError
+from pgtasks.platforms import EX_CANTCREAT, Pidfile, maybe_drop_privileges
+from pgtasks.platforms.pidfile import LockFailed
 
 __all__ = ["EX_CANTCREAT", "become", "detach", "is_detached", "pid_file", "warn_of_root"]
 
-T = TypeVar("T")
-
-EX_CANTCREAT = 73
 EX_NOUSER = 67
 
 _DETACHED = "PGTASKS_DETACHED"
@@ -37,111 +34,56 @@ def pid_file(path: str | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    file = Path(path)
-    _write(file)
+    lock = Pidfile(path)
+    try:
+        if lock.is_locked() and not lock.remove_if_stale():
+            raise Failure(
+                f"The pid file {path} belongs to process {lock.read_pid()}, which is "
+                f"running. Is this worker running already? Stop it, or choose another "
+                f"--pidfile.",
+                EX_CANTCREAT,
+            )
+        lock.acquire()
+    except (OSError, LockFailed) as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
+        raise Failure(
+            f"Cannot write the pid file {path}: {reason}. Choose another place with "
+            f"--pidfile.",
+            EX_CANTCREAT,
+        ) from error
     owner = os.getpid()
     try:
         yield
     finally:
         # Children that were forked leave through here too, and it is not theirs.
         if os.getpid() == owner:
-            with contextlib.suppress(OSError):
-                file.unlink()
-
-
-def _write(file: Path) -> None:
-    for _ in range(3):
-        try:
-            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            other = _pid_in(file)
-            if other is not None and _lives(other):
-                raise Failure(
-                    f"The pid file {file} belongs to process {other}, which is running. Is "
-                    f"this worker running already? Stop it, or choose another --pidfile.",
-                    EX_CANTCREAT,
-                ) from None
-            # Left behind by a process that was killed.
-            file.unlink(missing_ok=True)
-        except OSError as error:
-            raise Failure(
-                f"Cannot write the pid file {file}: {error.strerror}. Choose another place "
-                f"with --pidfile.",
-                EX_CANTCREAT,
-            ) from error
-        else:
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(f"{os.getpid()}\n")
-            return
-    raise Failure(
-        f"The pid file {file} comes back as often as it is removed.", EX_CANTCREAT
-    )
-
-
-def _pid_in(file: Path) -> int | None:
-    try:
-        pid = int(file.read_text().strip())
-    except (OSError, ValueError):
-        return None
-    return pid if pid > 0 else None
-
-
-def _lives(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+            lock.release()
 
 
 # ── who it is ───────────────────────────────────────────────────────────────────────────
 
 
-def become(uid: str | None, gid: str | None, umask: str | None) -> None:
+def become(uid: str | int | None, gid: str | int | None, umask: str | int | None) -> None:
     """Go on as another user and group, by name or number, and with this umask (octal).
 
     Raises:
         Failure: There is no such user, or one may not become it.
     """
-    import grp
-    import pwd
-
     if umask:
         try:
-            os.umask(int(str(umask), 8))
+            os.umask(umask if isinstance(umask, int) else int(umask, 8))
         except ValueError:
             raise Failure(f"--umask is {umask!r}: write it in octal, as 022.", 2) from None
     try:
-        user = _entry(uid, pwd.getpwnam, pwd.getpwuid)
-        group = _entry(gid, grp.getgrnam, grp.getgrgid)
+        maybe_drop_privileges(uid, gid)
     except KeyError as error:
         raise Failure(f"{error.args[0]} (options --uid and --gid).", EX_NOUSER) from None
-    if user is None and group is None:
-        return
-    try:
-        number = group.gr_gid if group is not None else user.pw_gid  # type: ignore[union-attr]
-        os.setgid(number)
-        if user is not None:
-            os.initgroups(user.pw_name, number)
-            os.setuid(user.pw_uid)
-    except PermissionError as error:
+    except (PermissionError, SecurityError) as error:
         raise Failure(
             f"Only root may become another user ({error}). Leave --uid and --gid out, and "
             f"start it as that user.",
             EX_NOUSER,
         ) from None
-
-
-def _entry(
-    name: str | None, by_name: Callable[[str], T], by_number: Callable[[int], T]
-) -> T | None:
-    if not name:
-        return None
-    return by_number(int(name)) if str(name).isdigit() else by_name(name)
 
 
 def warn_of_root(accept_content: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgtasks import signals
+from pgtasks.app.detection import tell_of_idle
 from pgtasks.cli.invocation import Failure, Invocation, users_traceback
 from pgtasks.cli.process import EX_CANTCREAT, become, pid_file, warn_of_root
 from pgtasks.exceptions import SecurityWarning
@@ -66,6 +67,8 @@ class Start:
         with pid_file(self._path("pidfile")):
             worker = self._make_worker()
             custom_logging = self._set_up_logging(warning)
+            tell_of_idle(self.app.conf)
+            self.app.conf.maybe_warn_deprecated_settings()
             signals.celeryd_after_setup.send(
                 sender=self.hostname, instance=worker, conf=self.app.conf
             )
@@ -102,13 +105,14 @@ class Start:
 
     # ── settings ────────────────────────────────────────────────────────────────────────
 
-    def _daemon_option(self, name: str) -> str | None:
-        value = self.options.pop(name) or self.app.conf.get(f"worker_{name}")
-        return str(value) if value is not None else None
+    def _daemon_option(self, name: str) -> Any:
+        value = self.options.pop(name)
+        # What is not in the settings when options are read may be by now.
+        return self.app.conf.get(f"worker_{name}") if value is None else value
 
     def _path(self, name: str) -> str | None:
         path = self._daemon_option(name)
-        return None if path is None else node_format(path, self.hostname)
+        return None if path is None else node_format(str(path), self.hostname)
 
     def _configure(self) -> None:
         if self._settings:
@@ -143,7 +147,7 @@ class Start:
         app.finalize()
         self._wanted = options.pop("queues"), options.pop("exclude_queues") or []
         queues = self._queues(select=True)
-        kept = ("loglevel", "logfile", "purge", "executable")
+        kept = ("purge", "executable")
         Worker.__init__(
             worker,
             app,

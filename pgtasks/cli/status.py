@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pgtasks.cli.inspect import NOBODY, destination_options
+from pgtasks.cli.inspect import NOBODY, destination_options, unavailable
 from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
 from pgtasks.cli.options import Command
 from pgtasks.cli.output import clean
@@ -33,9 +33,10 @@ def status(
         for node, answer in reply.items():
             out.reply(node, answer, body=False)
 
-    replies = app.control.inspect(
-        timeout=timeout, destination=destination, callback=show if shows else None
-    ).ping()
+    with unavailable("status", debug=invocation.debug):
+        replies = app.control.inspect(
+            timeout=timeout, destination=destination, callback=show if shows else None
+        ).ping()
     known = [
         worker
         for worker in app.database.run(health.workers())

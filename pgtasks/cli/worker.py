@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,14 +26,13 @@ def _hostname(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def _concurrency(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> int | None:
-    if not value:
-        return None
-    if value == "auto":
-        return _usable_processors()
+    ctx: click.Context, param: click.Parameter | None, value: str | None
+) -> int | str | None:
+    text = (value or "").strip().lower()
+    if text in ("", "auto"):
+        return text or None
     try:
-        number = int(value)
+        number = int(text)
     except ValueError:
         number = -1
     if number < 0:
@@ -44,10 +42,10 @@ def _concurrency(
     return number or None
 
 
-def _usable_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _from_settings(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    if value is None and isinstance(ctx.obj, Invocation) and ctx.obj.app is not None:
+        return ctx.obj.app.conf.get(f"worker_{param.name}")
+    return value
 
 
 _INSTEAD_OF_POOL = {
@@ -301,36 +299,42 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     "-f",
     "--logfile",
     group="Daemonization Options",
+    callback=_from_settings,
     metavar="PATH",
     help="Where to log; by default to standard error. Expands as --hostname does.",
 )
 @option(
     "--pidfile",
     group="Daemonization Options",
+    callback=_from_settings,
     metavar="PATH",
     help="File to keep the process id in. Expands as --hostname does.",
 )
 @option(
     "--uid",
     group="Daemonization Options",
+    callback=_from_settings,
     metavar="USER",
     help="Go on as this user, by name or number.",
 )
 @option(
     "--gid",
     group="Daemonization Options",
+    callback=_from_settings,
     metavar="GROUP",
     help="Go on as this group, by name or number.",
 )
 @option(
     "--umask",
     group="Daemonization Options",
+    callback=_from_settings,
     metavar="OCTAL",
     help="Create files with this umask.",
 )
 @option(
     "--executable",
     group="Daemonization Options",
+    callback=_from_settings,
     metavar="PATH",
     help="The Python to start in the background.",
 )

@@ -47,7 +47,10 @@ class Recent(OrderedDict[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)
-        self.move_to_end(key)
+        try:
+            self.move_to_end(key)
+        except KeyError:
+            pass  # Python 3.10's own pop() asks for what it has taken out of the order.
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:

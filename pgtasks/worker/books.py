@@ -12,6 +12,7 @@ from pgtasks.app.traceinfo import printable
 from pgtasks.job import Job, Outcome
 from pgtasks.storage.jobs import Settlement, settle
 from pgtasks.worker import state, verdicts
+from pgtasks.worker.revocation import carries
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pgtasks.worker.consumer import Consumer
     from pgtasks.worker.fetcher import Fetcher
     from pgtasks.worker.pools.base import Pool
+    from pgtasks.worker.request import Request
     from pgtasks.worker.stager import Stager
 
 __all__ = ["Books"]
@@ -71,33 +73,40 @@ class Books:
                     "Task %s[%s] received", printable(job.task), printable(job.task_id)
                 )
         state.all_total_count[0] += len(jobs)
-        if state.revoked:
+        if state.revoked or state.revoked_stamps:
             jobs = self._without_revoked(jobs)
         if signals.task_received.receivers:
             self._tell_received(jobs)
         self.pool.submit(jobs)
 
     def _tell_received(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            request = self._request(job)
+            if request is not None:
+                signals.task_received.send(sender=self.consumer, request=request)
+
+    def _request(self, job: Job) -> Request | None:
         from pgtasks.worker.request import Request
 
-        for job in jobs:
-            try:
-                request = Request.of_job(self.app, job, hostname=self.hostname)
-            except Exception:
-                continue  # Unknown here, or unreadable, which has signals of its own.
-            signals.task_received.send(sender=self.consumer, request=request)
+        try:
+            return Request.of_job(self.app, job, hostname=self.hostname)
+        except Exception:
+            return None  # Unknown here, or unreadable, which has signals of its own.
 
     def _without_revoked(self, jobs: list[Job]) -> list[Job]:
+        left = []
         for job in jobs:
-            if job.task_id in state.revoked:
-                logger.info(
-                    "Discarding revoked task: %s[%s]",
-                    printable(job.task),
-                    printable(job.task_id),
-                )
-                outcome = verdicts.revoked(self.app, job)
-                self.acker.put(settle(outcome, job.task_id))
-        return [job for job in jobs if job.task_id not in state.revoked]
+            if job.task_id not in state.revoked and not carries(job, state.revoked_stamps):
+                left.append(job)
+                continue
+            logger.info(
+                "Discarding revoked task: %s[%s]",
+                printable(job.task),
+                printable(job.task_id),
+            )
+            outcome = verdicts.revoked(self.app, job)
+            self.acker.put(settle(outcome, job.task_id))
+        return left
 
     def settled(self, settlement: Settlement, job: Job | None) -> None:
         """A job has ended or given up its turn."""

@@ -18,6 +18,7 @@ __all__ = [
     "is_there",
     "machine",
     "process_started",
+    "processors",
 ]
 
 _PR_SET_PDEATHSIG = 1
@@ -82,3 +83,13 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def processors(wanted: int | str | None) -> int:
+    """How many jobs to run at a time: as ``wanted``, else one for each processor.
+
+    ``auto`` counts the processors that this process may use.
+    """
+    if str(wanted).strip().lower() == "auto" and hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return int(wanted) if wanted and str(wanted).isdigit() else os.cpu_count() or 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
+    from pgtasks.worker.consumer import Consumer
     from pgtasks.worker.worker import Worker
 
 __all__ = [
@@ -36,6 +37,11 @@ class State:
     app: Celery
     hostname: str
     worker: Worker
+
+    @property
+    def consumer(self) -> Consumer:
+        """The worker, as the one who takes jobs."""
+        return self.worker.consumer
 
 
 class CommandInfo(NamedTuple):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from signal import Signals
 from typing import Any
 
+from pgtasks import serialization
+from pgtasks.job import Job
 from pgtasks.platforms import signals
+from pgtasks.utils.functional import maybe_list
 from pgtasks.worker import state as process
 from pgtasks.worker.panel import State, control_command, inspect_command
 
-__all__ = ["revoke", "revoked", "terminate"]
+__all__ = ["carries", "revoke", "revoke_by_stamped_headers", "revoked", "terminate"]
 
 logger = logging.getLogger("celery.worker.control")
 
@@ -31,9 +34,51 @@ def revoke(
     if not terminate:
         logger.info("Tasks flagged as revoked: %s", ", ".join(sorted(ids)))
         return {"ok": f"tasks {', '.join(sorted(ids))} flagged as revoked"}
-    number = int(signals.signum(signal or "TERM"))
     running = [job for job in state.worker.held() if job.task_id in ids]
-    ended = [job.task_id for job in running if state.worker.terminate_job(job, number)]
+    return _terminate(state, running, signal)
+
+
+@control_command(
+    variadic="headers", signature="[key1=value1 [key2=value2 [... [keyN=valueN]]]]"
+)
+def revoke_by_stamped_headers(
+    state: State,
+    headers: Mapping[str, Any] | Iterable[str],
+    terminate: bool = False,
+    signal: str | int | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Revoke tasks by what they were stamped with."""
+    if not isinstance(headers, Mapping):
+        # From the command line.
+        headers = dict(word.split("=", 1) for word in headers)
+    stamps = {name: set(maybe_list(value) or ()) for name, value in headers.items()}
+    for name, values in stamps.items():
+        process.revoked_stamps.setdefault(name, set()).update(values)
+    if not terminate:
+        logger.info("Stamps flagged as revoked: %s", stamps)
+        return {"ok": f"headers {headers} flagged as revoked, but not terminated"}
+    running = [job for job in state.worker.held() if carries(job, stamps)]
+    return _terminate(state, running, signal)
+
+
+def carries(job: Job, stamps: Mapping[str, set[Any]]) -> bool:
+    """Whether a job has one of these stamps."""
+    if not job.headers or '"stamps"' not in job.headers:
+        return False
+    try:
+        found = serialization.loads(job.headers).get("stamps") or {}
+        return any(
+            values.intersection(maybe_list(found.get(name)) or ())
+            for name, values in stamps.items()
+        )
+    except Exception:
+        return False  # Written by hand; whoever runs the job says what is wrong with it.
+
+
+def _terminate(state: State, jobs: Iterable[Job], signal: str | int | None) -> Any:
+    number = int(signals.signum(signal or "TERM"))
+    ended = [job.task_id for job in jobs if state.worker.terminate_job(job, number)]
     for each in ended:
         logger.info("Terminating %s (%s)", each, Signals(number).name)
     told = f"tasks {', '.join(ended)} terminated" if ended else "tasks unknown"

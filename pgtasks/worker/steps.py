@@ -14,7 +14,7 @@ from pgtasks.worker.consumer import Consumer
 if TYPE_CHECKING:
     from pgtasks.utils.timer2 import Timer
 
-__all__ = ["Stepped", "StepError"]
+__all__ = ["StepError", "Stepped"]
 
 logger = logging.getLogger("celery.worker")
 

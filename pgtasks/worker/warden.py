@@ -38,9 +38,10 @@ class Warden(Service):
         """Look five times a second."""
         renewed_at = 0.0
         while not self.stopping:
-            if state.should_terminate is not None:
+            # 0 is an exit code, and False is not.
+            if state.should_terminate is not None and state.should_terminate is not False:
                 self._worker.stop_soon(cold=True, exitcode=int(state.should_terminate))
-            elif state.should_stop is not None:
+            elif state.should_stop is not None and state.should_stop is not False:
                 self._worker.stop_soon(exitcode=int(state.should_stop))
             if self._worker.begun.condemned:
                 try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from pgtasks import signals
+from pgtasks import __version__, signals
 from pgtasks.app import app_or_default
 from pgtasks.job import Job, Outcome
 from pgtasks.storage import schema, workers
@@ -56,7 +56,8 @@ class Worker(Hooks, Stepped, Books):
         app: The application whose tasks it runs; the current one by default.
         hostname: Name of the node, ``celery@host`` by default.
         queues: Queues to take jobs from; the application's by default.
-        concurrency: Jobs at a time; the number of processors by default.
+        concurrency: Jobs at a time; by default the number of processors, with ``auto``
+            of those that this process may use.
         pool: ``prefork``, ``threads`` or ``solo``.
         max_tasks_per_child: Jobs after which a child process is replaced.
         max_memory_per_child: Resident kilobytes above which it is.
@@ -71,7 +72,7 @@ class Worker(Hooks, Stepped, Books):
         hostname: str | None = None,
         *,
         queues: Sequence[str] | None = None,
-        concurrency: int | None = None,
+        concurrency: int | str | None = None,
         pool: str | None = None,
         max_tasks_per_child: int | None = None,
         max_memory_per_child: int | None = None,
@@ -90,7 +91,7 @@ class Worker(Hooks, Stepped, Books):
         )
         self.hostname = hostname or f"celery@{socket.gethostname()}"
         self.queues = list(queues or [conf.task_default_queue])
-        self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
+        self.concurrency = identity.processors(concurrency or conf.worker_concurrency)
         self.pool_name = pool or conf.worker_pool or "prefork"
         self.options = options
         self.consumer = Consumer(self)
@@ -146,9 +147,8 @@ class Worker(Hooks, Stepped, Books):
         self.begun = BegunFile(str(uuid4()), self.concurrency)
         self.begun.turned_at = identity.boottime()
         signals.worker_init.send(sender=self)
-        self.make_steps(
-            **self.options, concurrency=self.concurrency, pool_cls=self.pool_name
-        )
+        known = {"concurrency": self.concurrency, "pool_cls": self.pool_name}
+        self.make_steps(**{**known, **self.options})
         self.pool = self._make_pool()
         interval = min(float(conf.worker_heartbeat_interval), self.lease / 4)
         beat = Keeper if self.pool.in_process else Heartbeat
@@ -241,7 +241,7 @@ class Worker(Hooks, Stepped, Books):
                 queues=self.queues,
                 pool=self.pool_name,
                 concurrency=self.concurrency,
-                version=_version(),
+                version=__version__,
                 info={"tasks": sorted(self.app.tasks)},
             ),
             retry=True,
@@ -399,9 +399,3 @@ def _seconds(value: Any) -> float | None:
     if not value:
         return None
     return float(value.total_seconds() if hasattr(value, "total_seconds") else value)
-
-
-def _version() -> str:
-    from pgtasks import __version__
-
-    return __version__

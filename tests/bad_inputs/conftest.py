@@ -12,7 +12,6 @@ from types import ModuleType
 import pytest
 
 import fix_postgres
-from pgtasks import _state
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -41,8 +40,6 @@ def workplace(own_database: str, tmp_path_factory) -> Iterator[Workplace]:
 @pytest.fixture(scope="module")
 def behaviour(workplace: Workplace) -> Iterator[ModuleType]:
     """The application of the worker, as its clients have it."""
-    # Its tasks are shared, and must not appear in the applications of later tests.
-    finalizers = set(_state._on_app_finalizers)
     spec = importlib.util.spec_from_file_location("behaviour", HERE / "behaviour.py")
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
@@ -50,4 +47,3 @@ def behaviour(workplace: Workplace) -> Iterator[ModuleType]:
         spec.loader.exec_module(module)
     with module.app:
         yield module
-    _state._on_app_finalizers = finalizers

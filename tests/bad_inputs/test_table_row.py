@@ -151,14 +151,8 @@ def it_is_shown_escaped_wherever_it_is_shown(scene: Scene):
 def put_and_wait(scene: Scene) -> list[str]:
     """Have the rows claimed together with their neighbours; wait until they are over."""
     workplace, rows = scene.workplace, scene.rows
-    if scene.case.more.get("slow_insert"):
-        # It takes seconds to insert them, for which nobody here is to blame.
-        ids = workplace.put(*[{**row, "state": "'suspended'"} for row in rows])
-        with workplace.undisturbed(together=True):
-            release(workplace, ids)
-    else:
-        with workplace.undisturbed(together=True):
-            ids = workplace.put(*rows)
+    with workplace.undisturbed(together=True):
+        ids = workplace.put(*rows)
     workplace.wait(*ids)
     with workplace.undisturbed():
         pass

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -23,7 +24,7 @@ HERE = Path(__file__).parent
 QUEUE = "bad"
 FINAL = ("completed", "discarded", "cancelled")
 LATEST = 1.0
-"""Seconds that a neighbour may take from being due to its end."""
+"""Seconds that a neighbour may take from being due, and to be seen, to its end."""
 
 SECRET = "hunter2-is-no-password"
 LONGEST_TEXT = 2**16
@@ -262,22 +263,28 @@ class Workplace:
                 good += self.neighbours(5)
                 yield good
                 good += self.neighbours(5)
+            # Until the commit nobody could see them, which is not the worker's delay.
+            [(visible,)] = self.query("select clock_timestamp()")
             self.wait(*good)
         else:
+            visible = None
             good += self.neighbours(5)
             yield good
             good += self.neighbours(5)
             self.wait(*good)
-        self.check(crew, pid, mark, good)
+        self.check(crew, pid, mark, good, visible)
 
-    def check(self, crew: Crew, pid: int, mark: int, good: Iterable[str]) -> None:
-        good = list(good)
+    def check(
+        self, crew: Crew, pid: int, mark: int, good: list[str], visible: datetime | None
+    ) -> None:
         log = crew.log(mark)
         assert crew.process.poll() is None, f"the worker has ended:\n{self.tail()}"
         assert crew.pid == pid
         rows = self.query(
-            "select state::text, attempt, extract(epoch from finished_at - scheduled_at)::float8 "
+            "select state::text, attempt, "
+            "extract(epoch from finished_at - greatest(scheduled_at, %s))::float8 "
             "from pgtasks.finished_jobs where task_id = any(%s)",
+            visible,
             good,
         )
         assert {(state, attempt) for state, attempt, _ in rows} == {("completed", 1)}

@@ -190,7 +190,10 @@ def test_commands_of_the_program_are_known(live):
 def test_an_unknown_command_is_answered_with_those_there_are(ask):
     refused = ask("inspect", "activ")
     assert refused.exit_code == 2
-    assert "Did you mean 'active'? Available inspect commands: active, " in refused.stderr
+    assert "Command activ not recognized. Available inspect commands: active, " in (
+        refused.stderr
+    )
+    assert "Did you mean 'active'?" in refused.stderr
     assert "pgtasks control shutdown" in ask("inspect", "shutdown").stderr
     assert "pgtasks inspect ping" in ask("control", "ping").stderr
     assert "has no use for 'now'" in ask("inspect", "ping", "now").stderr

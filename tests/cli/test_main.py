@@ -209,6 +209,20 @@ def test_an_application_may_add_options_to_all_commands(run, app):
     assert heard == [{"template": "fancy"}]
 
 
+@pytest.mark.parametrize(
+    "words", [("--skip-checks", "report"), ("report", "--skip-checks")]
+)
+def test_checks_are_skipped_before_the_application_is_imported(tmp_path, pgtasks, words):
+    (tmp_path / "asks.py").write_text(
+        "import os\nfrom pgtasks import Celery\n"
+        "app = Celery(f\"skip={os.environ.get('CELERY_SKIP_CHECKS')}\")\n"
+        "print(app.main)\n"
+    )
+
+    assert "skip=true" in pgtasks("-A", "asks", *words).stdout
+    assert "skip=true" in pgtasks(*words, "-A", "asks").stdout
+
+
 # ── errors ──────────────────────────────────────────────────────────────────────────────
 
 

@@ -42,3 +42,27 @@ def test_to_terminate_what_does_not_run_is_said(live):
     replies = live.app.control.terminate("nobody", reply=True, timeout=5)
 
     assert replies == [{"live@here": {"ok": "terminate: tasks unknown"}}]
+
+
+def test_running_tasks_are_terminated_by_their_stamps(live, tmp_path):
+    never = str(tmp_path / "never")
+    signature = live.app.signature("tasks.wait_for", args=[never])
+    signature.stamp(tenant="acme")
+    result = signature.apply_async()
+    eventually(lambda: running(live, result.id), timeout=15)
+    live.app.control.revoke_by_stamped_headers({"tenant": ["acme"]}, terminate=True)
+
+    with pytest.raises(TaskRevokedError, match="terminated"):
+        result.get(timeout=15)
+
+
+def test_stamps_that_were_revoked_are_revoked_when_they_come_later(live):
+    live.app.control.revoke_by_stamped_headers(
+        {"tenant": "umbrella"}, reply=True, timeout=5
+    )
+    signature = live.app.signature("tasks.add", args=[1, 2])
+    signature.stamp(tenant="umbrella")
+
+    with pytest.raises(TaskRevokedError):
+        signature.apply_async().get(timeout=15)
+    assert live.app.send_task("tasks.add", [1, 2]).get(timeout=15) == 3

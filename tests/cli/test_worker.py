@@ -12,6 +12,7 @@ from cli_helpers import LiveWorker, write
 
 from helpers import eventually
 from pgtasks.cli import process
+from pgtasks.worker import identity
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_a_worker_tells_programs_of_its_start_in_celerys_order(tmp_path, databas
 
         @signals.worker_ready.connect
         def ready(sender, **kwargs):
-            print(f"3 {sorted(sender.queues)}")
+            print(f"3 {sorted(sender.controller.queues)}")
 
         @signals.worker_shutdown.connect
         def over(**kwargs):
@@ -284,3 +285,29 @@ def test_root_is_warned_and_may_not_unpickle(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert process.warn_of_root(["pickle"]) is None
+
+
+def test_what_the_settings_say_is_told_once_there_is_a_log(tmp_path, database_url):
+    write(
+        tmp_path / "tasks.py",
+        """
+        from pgtasks import Celery
+
+        app = Celery("told")
+        app.conf.update(broker_heartbeat=3, worker_concurrency="auto")
+        """,
+    )
+    worker = LiveWorker(tmp_path, database_url, "-P", "threads")
+    worker.stop()
+
+    assert "without effect" in worker.log()
+    assert "broker_heartbeat" in worker.log()
+
+
+@pytest.mark.parametrize("given", ["auto", " AUTO "])
+def test_auto_counts_the_processors_that_may_be_used(given):
+    usable = len(os.sched_getaffinity(0))
+
+    assert identity.processors(given) == usable
+    assert identity.processors("3") == identity.processors(3) == 3
+    assert identity.processors(None) == os.cpu_count()

@@ -1,33 +1,18 @@
-"""Applications that leave nothing behind."""
+"""Applications that keep everything in the process."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from pgtasks import Celery, _state
-from pgtasks.app import settings
-
-
-@pytest.fixture(autouse=True)
-def _state_as_it_was() -> Iterator[None]:
-    """What is current, shared and known is what it was before the test."""
-    default, current = _state.default_app, _state._tls.current_app
-    finalizers, apps = set(_state._on_app_finalizers), list(_state._apps)
-    told = set(settings._told)
-    yield
-    _state.default_app, _state._tls.current_app = default, current
-    _state._on_app_finalizers = finalizers
-    _state._apps = weakref.WeakSet(apps)
-    settings._told = told
+from pgtasks import Celery
 
 
 @pytest.fixture
 def make_app() -> Iterator[Callable[..., Celery]]:
-    """Makes applications that keep everything in the process, and closes them."""
+    """Makes such applications, and closes them."""
     made = []
 
     def make(main: str | None = "tests", **kwargs: Any) -> Celery:
@@ -47,5 +32,5 @@ def make_app() -> Iterator[Callable[..., Celery]]:
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
-    """Such an application."""
+    """One of them."""
     return make_app()

@@ -4,7 +4,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,34 +16,7 @@ from pgtasks import Celery, _state, signals
 from pgtasks.app.log import Logging, TaskFormatter
 from pgtasks.utils.log import LoggingProxy, get_logger, get_task_logger
 
-NAMES = ("", "celery", "celery.task", "celery.redirected")
-VARIABLES = (
-    "CELERY_LOG_LEVEL", "CELERY_LOG_FILE", "CELERY_LOG_REDIRECT", "CELERY_LOG_REDIRECT_LEVEL",
-    "_MP_FORK_LOGLEVEL_", "_MP_FORK_LOGFILE_", "_MP_FORK_LOGFORMAT_",
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (*NAMES, "multiprocessing")]
-    before = [
-        (logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers
-    ]
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "")  # so that it is restored
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
-    monkeypatch.setattr(sys, "stderr", sys.stderr)
-    monkeypatch.setattr(Logging, "_setup", False)
-    for logger in loggers[1:]:
-        logger.handlers = []
-    yield
-    logging.captureWarnings(False)
-    for logger, handlers, level, propagate in before:
-        added = [handler for handler in logger.handlers if handler not in handlers]
-        for handler in added:
-            handler.close()
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from compat.conformance.verdict import load_missing
+from pgtasks import Celery, _state
 from pgtasks.exceptions import ImproperlyConfigured
 
 SURFACE = json.loads(
@@ -43,6 +44,16 @@ class Gap(NamedTuple):
 
 
 # ── what Celery's takes, and whether ours does ──────────────────────────────────────────
+
+
+@pytest.fixture(autouse=True)
+def _an_app_of_its_own() -> Iterator[None]:
+    """Proxies lead to the current application, which another test may have chosen."""
+    before = _state._tls.current_app
+    with Celery("surface", broker="memory://") as app:
+        app.finalize()
+        yield
+    _state._tls.current_app = before
 
 
 def parameters(takes: list[str]) -> list[P]:

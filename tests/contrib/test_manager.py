@@ -57,8 +57,8 @@ class TestWaiting:
 
 
 class TestAWorker:
+    @pytest.mark.usefixtures("logging_as_it_was")
     def test_is_asked_what_it_holds_until_it_is_idle(self, postgres_app):
-        # A worker changes logging for the whole process.
         postgres_app.conf.worker_hijack_root_logger = False
         postgres_app.log.loglevel = 0
         begun, go_on = threading.Event(), threading.Event()

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import pgtasks.contrib.testing.tasks  # noqa: F401 - now: in a test it would be forgotten
 from pgtasks import _state
 from pgtasks.contrib.testing.app import TestApp, Trap, setup_default_app
 from pgtasks.contrib.testing.mocks import (
@@ -127,10 +126,12 @@ def test_the_fixtures_give_an_app_per_test_with_the_settings_of_its_marker(pytes
             assert celery_app.conf.task_default_queue == "mail"
             assert str(celery_app.timezone) == "Europe/Paris"
             assert not celery_app.strict_typing
+            assert celery_app not in apps
             apps.append(celery_app)
 
         def test_two(celery_app, depends_on_current_app):
-            assert celery_app is not apps[0]
+            assert celery_app not in apps
+            apps.append(celery_app)
             assert current_app._get_current_object() is celery_app
 
         def test_three(celery_session_app):

@@ -9,6 +9,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from fix_client import state_as_it_was
+
 NEWSLETTER = Path(__file__).parents[2] / "docs" / "examples" / "newsletter"
 
 
@@ -25,7 +27,8 @@ def newsletter() -> SimpleNamespace:
     }
     sys.path.insert(0, str(NEWSLETTER))
     try:
-        modules = {name: importlib.import_module(name) for name in names}
+        with state_as_it_was():
+            modules = {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.remove(str(NEWSLETTER))
         for name, module in hidden.items():

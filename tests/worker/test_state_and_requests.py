@@ -12,7 +12,12 @@ import pytest
 
 from helpers import eventually
 from pgtasks import Celery, signals
-from pgtasks.exceptions import TaskRevokedError
+from pgtasks.exceptions import (
+    ImproperlyConfigured,
+    TaskRevokedError,
+    WorkerShutdown,
+    WorkerTerminate,
+)
 from pgtasks.job import Job
 from pgtasks.worker import state
 from pgtasks.worker.control import Panel, controller_info_t
@@ -278,3 +283,79 @@ def test_a_panel_of_ones_own_is_a_dict_of_commands() -> None:
 
     assert own == {"ping": print, "pong": repr}
     assert "pong" not in Panel.data
+
+
+# ── what programs tell of requests that they handle themselves ──────────────────────────
+
+
+@pytest.fixture
+def _forget() -> Iterator[None]:
+    state.reset_state()
+    yield
+    state.reset_state()
+
+
+@pytest.mark.usefixtures("_forget")
+def test_a_program_tells_of_requests_of_its_own():
+    one = type("Mine", (), {"id": "one", "name": "add"})()
+
+    state.task_scheduled(one)
+    assert (one in state.scheduled_requests, one in state.reserved_requests) == (
+        True,
+        False,
+    )
+    state.task_reserved(one)
+    state.task_scheduled(one)
+    assert (one in state.scheduled_requests, one in state.reserved_requests) == (
+        False,
+        True,
+    )
+    state.task_accepted(one)
+    assert list(state.active_requests) == [one]
+    assert (state.total_count["add"], state.all_total_count) == (1, [1])
+    assert state.requests == {"one": one}
+    state.task_ready(one, successful=True)
+    assert not (state.requests or state.active_requests or state.reserved_requests)
+    assert "one" in state.successful_requests
+
+
+@pytest.mark.usefixtures("_forget")
+def test_revoked_ids_are_kept_in_a_file(tmp_path):
+    state.revoked.add("lost")
+    kept = state.Persistent(state, str(tmp_path / "revoked"))
+    kept.save()
+    state.reset_state()
+    assert "lost" not in state.revoked
+
+    state.Persistent(state, str(tmp_path / "revoked")).close()
+    assert "lost" in state.revoked
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "raised"),
+    [
+        ("should_stop", 0, WorkerShutdown),
+        ("should_stop", 3, WorkerShutdown),
+        ("should_terminate", 0, WorkerTerminate),
+        ("should_stop", False, None),
+        ("should_terminate", None, None),
+    ],
+)
+def test_a_program_leaves_when_the_flags_say_so(monkeypatch, flag, value, raised):
+    monkeypatch.setattr(state, flag, value)
+
+    if raised is None:
+        assert state.maybe_shutdown() is None
+    else:
+        with pytest.raises(raised) as left:
+            state.maybe_shutdown()
+        assert left.value.code == value
+
+
+def test_a_number_from_the_environment_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("CELERY_WORKER_REVOKES_MAX", "many")
+
+    with pytest.raises(ImproperlyConfigured, match=r"REVOKES_MAX is 'many': expected int"):
+        state._number("CELERY_WORKER_REVOKES_MAX", 1)
+    monkeypatch.setenv("CELERY_WORKER_REVOKES_MAX", "7")
+    assert state._number("CELERY_WORKER_REVOKES_MAX", 1) == 7

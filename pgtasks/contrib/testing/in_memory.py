@@ -62,7 +62,7 @@ class MemoryWorker:
             self.app.loader.import_default_modules()
             self.app.finalize()
             signals.worker_init.send(sender=self)
-            signals.worker_process_init.send(sender=None)
+            signals.worker_process_init.send(sender=self.hostname)
             signals.worker_ready.send(sender=self)
             if self._ready_callback is not None:
                 self._ready_callback(self)

@@ -136,7 +136,7 @@ class TestWorkController:
         if self._tell is not None:
             self._tell(worker)
         # What takes the jobs: the worker itself, where nothing has to be fetched.
-        consumer = getattr(self, "fetcher", self)
+        consumer = getattr(self, "consumer", self)
         test_worker_started.send(sender=worker.app, worker=self, consumer=consumer)
 
 
