@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Persistent", "active_requests", "all_total_count", "maybe_shutdown", "merge_revoked",
-    "requests", "reserved_requests", "reset_state", "revoked", "revoked_stamps", "scheduled_requests",
-    "should_stop", "should_terminate", "successful_requests", "task_accepted",
-    "task_ready", "task_reserved", "task_scheduled", "total_count", "workers",
+    "requests", "reserved_requests", "reset_state", "revoked", "revoked_stamps",
+    "scheduled_requests", "should_stop", "should_terminate", "successful_requests",
+    "task_accepted", "task_ready", "task_reserved", "task_scheduled", "total_count",
+    "workers",
 ]  # fmt: skip
 
 N = TypeVar("N", int, float)

@@ -234,8 +234,8 @@ class TestWhatItSays:
             ("celery.concurrency.gevent", "celery.concurrency.gevent", "prefork, threads"),
             ("celery.worker.strategy", "celery.worker.strategy", "jobs are rows"),
             (
-                "celery.worker.consumer.gossip",
-                "celery.worker.consumer.gossip",
+                "celery.worker.consumer.delayed_delivery",
+                "celery.worker.consumer.delayed_delivery",
                 "there is no broker",
             ),
             ("celery.no_such_module", "celery.no_such_module", "open an issue"),
