@@ -60,7 +60,7 @@ def send_task(
         together.requests.append(request)
         together.results.append(result)
         return result
-    request = own.compose(name, args, kwargs, given)
+    request = own.compose_one(name, args, kwargs, given)
     return _result_of(app, request, own.insert(request))
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,17 @@ class Scene:
 
     def result(self, task_id: str) -> Any:
         return self.behaviour.app.AsyncResult(task_id)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_of_what_happened_here_is_left_over(workplace: Workplace) -> Iterator[None]:
+    """The worker that has seen it all is the one that was started first, and idle."""
+    yield
+    with workplace.undisturbed():
+        pass
+    left = workplace.query("select task, state::text from pgtasks.jobs")
+    assert left == []
+    assert workplace.crew.stop() == 0
 
 
 @pytest.mark.parametrize("case", cases("task-behaviour"))
@@ -478,12 +489,3 @@ def what_no_log_can_hold_is_logged_escaped(scene: Scene):
     log = scene.workplace.crew.log(mark)
     assert r"\udcff" in log
     assert r"a\udcffb" in log
-
-
-def test_nothing_of_what_happened_here_is_left_over(workplace: Workplace):
-    """The worker that has seen it all is the one that was started first, and idle."""
-    with workplace.undisturbed():
-        pass
-    left = workplace.query("select task, state::text from pgtasks.jobs")
-    assert left == []
-    assert workplace.crew.stop() == 0

@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pgtasks import Celery, exceptions
+from pgtasks import Celery, exceptions, signals
 from pgtasks.app import publish
 from pgtasks.app.memory import queue_of
 from pgtasks.result import ResultSet
@@ -737,3 +737,51 @@ def test_any_printable_text_is_a_queue(app, anything, desk, queue):
     desk(app, queue).work_off()
 
     assert result.get(timeout=5) == [[], {}]
+
+
+def test_options_that_change_in_place_are_seen_from_call_to_call(memory_app):
+    headers = {"number": 0}
+    sent = []
+    for number in range(3):
+        headers["number"] = number
+        memory_app.send_task("tasks.add", (1,), headers=headers)
+        (job,) = queue_of(memory_app).get(["celery"], 10)
+        sent.append(json.loads(job.headers)["headers"]["number"])
+
+    assert sent == [0, 1, 2]
+
+
+def test_a_call_like_the_one_before_differs_where_it_should(memory_app):
+    for number in range(2):
+        memory_app.send_task("tasks.add", (number,), {"y": number}, task_id=f"id-{number}")
+    memory_app.send_task("tasks.add", (2,), queue="celery", priority=5)
+    memory_app.conf.task_default_queue = "other"
+    memory_app.send_task("tasks.add", (3,))
+
+    first, second, third = queue_of(memory_app).get(["celery"], 10)
+    (fourth,) = queue_of(memory_app).get(["other"], 10)
+    assert [job.args for job in (first, second, third, fourth)] == [
+        "[0]",
+        "[1]",
+        "[2]",
+        "[3]",
+    ]
+    assert [first.task_id, second.task_id] == ["id-0", "id-1"]
+    assert len({job.task_id for job in (first, second, third, fourth)}) == 4
+    assert (second.kwargs, third.kwargs, third.priority) == ('{"y": 1}', "{}", 5)
+
+
+def test_a_receiver_that_is_connected_later_is_told(memory_app):
+    heard = []
+
+    def hear(sender, **_):
+        heard.append(sender)
+
+    memory_app.send_task("tasks.add")
+    signals.before_task_publish.connect(hear)
+    try:
+        memory_app.send_task("tasks.add")
+    finally:
+        signals.before_task_publish.disconnect(hear)
+
+    assert heard == ["tasks.add"]

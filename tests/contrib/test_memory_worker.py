@@ -17,8 +17,8 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
-def app(memory_app):
-    """Its settings leave logging alone, for a worker changes it for the whole process."""
+def app(memory_app, logging_as_it_was):
+    """Its settings leave the root logger alone, so that pytest still hears it."""
     memory_app.conf.worker_hijack_root_logger = False
     memory_app.log.loglevel = 0
     return memory_app
