@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from cli_helpers import TASKS, LiveWorker, write
 from click.testing import CliRunner
 
 from helpers import eventually
@@ -209,10 +210,13 @@ def test_the_worker_logs_no_complaint(live):
     assert complaints == []
 
 
-def test_shutdown_ends_the_worker_warmly(ask, live):
-    answer = ask("control", "shutdown")
+def test_shutdown_ends_the_worker_warmly(tmp_path, database_url, run):
+    # Not the one that the others ask: any of them may come after this.
+    write(tmp_path / "tasks.py", TASKS)
+    worker = LiveWorker(tmp_path, database_url, "-n", "ending@here", "-P", "threads")
+    answer = run("control", "shutdown")
 
     assert answer.exit_code == 0
     assert "warm shutdown" in answer.stdout
-    assert live.worker.process.wait(20) == 0
-    assert "Got shutdown from remote" in live.worker.log()
+    assert worker.process.wait(20) == 0
+    assert "Got shutdown from remote" in worker.log()
