@@ -199,9 +199,16 @@ class Composer:
         Programs send the same task with the same options again and again. Of the 60 µs
         that a row takes to be made, the mould saves 40.
         """
-        if self.app.current_worker_task is not None or not self._repeats():
-            # What the task that runs here passes on is not among the options.
+        if (
+            # Of a task that is sent by its name, the options may change meanwhile; what
+            # the task that runs here passes on is not among them at all.
+            given.get("task_type") is None
+            or self.app.current_worker_task is not None
+            or not self._repeats()
+        ):
             return self.compose(name, args, kwargs, given)
+        if self._last is not None and self._pid != os.getpid():
+            self._last = None  # A row says which process has sent it.
         request, self._last = self.compose_like(self._last, name, args, kwargs, given)
         return request
 
@@ -233,6 +240,10 @@ class Composer:
             The row, and the mould for the next.
         """
         fixed = dict(given)
+        # An attribute of the task that is not among the options.
+        fixed["max_attempts of the task"] = getattr(
+            given.get("task_type"), "max_attempts", None
+        )
         task_id, index = fixed.pop("task_id", None), fixed.pop("group_index", None)
         if task_id is options.OMITTED:
             task_id = None

@@ -123,7 +123,7 @@ def slim(given: Any) -> Any:
     Args:
         given: A signature, or a list of them.
     """
-    if type(given) is dict or isinstance(given, Mapping):
+    if isinstance(given, Mapping):
         return _slim(given)
     # What came out of a row is slim already, and there may be much of it: of a chain of
     # 200 each link passes on all that are left.

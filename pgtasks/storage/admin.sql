@@ -28,14 +28,7 @@ ended as (
 ),
 -- include: finish
 -- include: stillborn
-counted as (
-    update pgtasks.chords as chord
-    set remaining = chord.remaining - tally.ends
-    from (select ended.chord, count(*)::integer as ends from ended
-          where ended.chord is not null group by ended.chord) as tally
-    where chord.id = tally.chord
-    returning chord.id, chord.remaining
-),
+-- include: count_down
 -- include: release
 woken as (
     select pg_notify('pgtasks.jobs', fresh.queue)::text as notified

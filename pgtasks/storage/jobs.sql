@@ -293,6 +293,17 @@ stillborn as (
     returning task_id
 ),
 
+-- fragment: count_down
+-- What `ended` holds has left its chords.
+counted as (
+    update pgtasks.chords as chord
+    set remaining = chord.remaining - tally.ends
+    from (select ended.chord, count(*)::integer as ends from ended
+          where ended.chord is not null group by ended.chord) as tally
+    where chord.id = tally.chord
+    returning chord.id, chord.remaining
+),
+
 -- fragment: release
 -- The last member of a chord has ended: what waits for it may run. `counted` holds chords
 -- and how many members they have left, `ended` the jobs that are over.
@@ -525,14 +536,7 @@ ended as (
     where job.id = any(array(select id from waiting))
     returning job.id, job.task_id, job.chord
 ),
-counted as (
-    update pgtasks.chords as chord
-    set remaining = chord.remaining - tally.ends
-    from (select ended.chord, count(*)::integer as ends from ended
-          where ended.chord is not null group by ended.chord) as tally
-    where chord.id = tally.chord
-    returning chord.id, chord.remaining
-),
+-- include: count_down
 -- include: release
 woken as (
     select pg_notify('pgtasks.jobs', fresh.queue)::text as notified

@@ -785,3 +785,43 @@ def test_a_receiver_that_is_connected_later_is_told(memory_app):
         signals.before_task_publish.disconnect(hear)
 
     assert heard == ["tasks.add"]
+
+
+def test_a_task_whose_attributes_change_is_sent_as_it_is_now(memory_app):
+    @memory_app.task
+    def changing():
+        pass
+
+    for attempts in (None, 3):
+        changing.max_attempts = attempts
+        changing.delay()
+
+    first, second = queue_of(memory_app).get(["celery"], 10)
+    assert (first.max_attempts, second.max_attempts) == (None, 3)
+
+
+def test_a_task_that_is_registered_later_is_sent_by_name_with_its_options(memory_app):
+    memory_app.send_task("late")
+    memory_app.task(lambda: None, name="late", time_limit=9, lazy=False)
+    memory_app.send_task("late")
+
+    first, second = queue_of(memory_app).get(["celery"], 10)
+    assert (first.time_limit, second.time_limit) == (None, 9)
+
+
+def test_a_forked_process_says_that_it_was_itself(memory_app):
+    @memory_app.task
+    def forked():
+        pass
+
+    own = publish.sender(memory_app)
+    forked.delay()
+    own._pid = -1  # as if the process were another
+    own._origin = "gen-1@elsewhere"
+    own._last = own._last._replace(
+        behind_index=("gen-1@elsewhere", *own._last.behind_index[1:])
+    )
+    forked.delay()
+
+    _, second = queue_of(memory_app).get(["celery"], 10)
+    assert second.origin == own.origin != "gen-1@elsewhere"
