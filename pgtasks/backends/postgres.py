@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pgtasks.result import result_from_tuple
 from pgtasks.utils.log import get_logger
 
 if TYPE_CHECKING:
+    from pgtasks.storage.query import Query
     from pgtasks.storage.results import Result
 
 __all__ = ["PostgresBackend"]
@@ -26,6 +27,8 @@ logger = get_logger("celery.backends.postgres")
 
 #: Seconds between two looks: at first, and at most unless the caller says.
 FIRST_LOOK, USUAL_LOOK = 0.05, 0.5
+
+_NONE: Mapping[str, Sequence[str]] = {}
 
 
 class PostgresBackend(BaseBackend):
@@ -168,8 +171,17 @@ class PostgresBackend(BaseBackend):
         interval: float = USUAL_LOOK,
         no_ack: bool = True,
         on_interval: Callable[..., Any] | None = None,
+        ancestors: Mapping[str, Sequence[str]] = _NONE,
     ) -> dict[str, Any]:
         """Wait until the task is over, and return its meta.
+
+        Args:
+            task_id: The task.
+            timeout: Seconds to wait at most.
+            interval: Longest time between two looks.
+            no_ack: Celery's, unused.
+            on_interval: Called after each look that found it unfinished.
+            ancestors: The tasks before it in its chain, by its id.
 
         Raises:
             TimeoutError: It took longer than ``timeout``.
@@ -177,7 +189,7 @@ class PostgresBackend(BaseBackend):
         self._ensure_not_eager()
         if task_id in self._cache:
             return self._cache[task_id]  # type: ignore[no-any-return]
-        for rows in self._looks([task_id], timeout, interval, on_interval):
+        for rows in self._looks([task_id], timeout, interval, on_interval, ancestors):
             row = rows.get(task_id)
             if row is not None and row.finished:
                 meta = self._meta(row)
@@ -196,12 +208,15 @@ class PostgresBackend(BaseBackend):
         on_interval: Callable[..., Any] | None = None,
         max_iterations: int | None = None,
         READY_STATES: frozenset[str] = states.READY_STATES,
+        ancestors: Mapping[str, Sequence[str]] = _NONE,
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """The results of ``task_ids`` as the tasks end, as ``(id, meta)``."""
         waiting = {str(task_id) for task_id in task_ids}
         if not waiting:
             return
-        looks = self._looks(waiting, timeout, interval or USUAL_LOOK, on_interval)
+        looks = self._looks(
+            waiting, timeout, interval or USUAL_LOOK, on_interval, ancestors
+        )
         for look, rows in enumerate(looks, 1):
             for task_id, row in rows.items():
                 if row.finished and task_id in waiting:
@@ -220,6 +235,7 @@ class PostgresBackend(BaseBackend):
         timeout: float | None,
         interval: float,
         on_interval: Callable[..., Any] | None,
+        ancestors: Mapping[str, Sequence[str]],
     ) -> Iterator[dict[str, Result]]:
         """The rows of ``task_ids``, now and whenever something may have happened.
 
@@ -241,7 +257,7 @@ class PostgresBackend(BaseBackend):
                 # One that is not there any more has been replaced: what takes its place,
                 # under its id, is another row.
                 marked.intersection_update(rows)
-                marked |= self._mark(set(task_ids) - marked, rows)
+                marked |= self._mark(set(task_ids) - marked, rows, ancestors)
                 rows = self._read(task_ids)
                 yield rows
                 if on_interval is not None:
@@ -253,17 +269,33 @@ class PostgresBackend(BaseBackend):
                 woken.wait(min(interval if heard else nap, left))
                 nap = min(nap * 1.5, interval)
 
-    def _mark(self, task_ids: set[str], rows: dict[str, Result]) -> set[str]:
+    def _mark(
+        self,
+        task_ids: set[str],
+        rows: dict[str, Result],
+        ancestors: Mapping[str, Sequence[str]],
+    ) -> set[str]:
         """Have the end of these jobs notify; answer those of which that is certain.
 
         A job that nobody has seen yet may be inserted between the marking and the next
-        look, and is marked again then.
+        look, and is marked again then; unless a job before it in its chain was there to
+        be told, which tells its heirs.
         """
-        from pgtasks.storage import results
+        if not task_ids:
+            return set()
+        query, before = _marking(task_ids, ancestors)
+        found = self.app.database.run(query, retry=True)
+        return {
+            task_id
+            for task_id in task_ids
+            if task_id in rows or not found.isdisjoint(before.get(task_id, ()))
+        }
 
-        if task_ids:
-            self.app.database.run(results.await_(sorted(task_ids)), retry=True)
-        return {task_id for task_id in task_ids if task_id in rows}
+    def _kinship(self, results: Iterable[Any], whole: Any) -> dict[str, Any]:
+        # Members of a group at the end of a chain have no parents, but the group has.
+        common = _ancestors(whole)
+        ancestors = {result.id: _ancestors(result) or common for result in results}
+        return {"ancestors": ancestors} if any(ancestors.values()) else {}
 
     @contextmanager
     def _woken_by(self, task_ids: Iterable[str], wake: Callable[[], Any]) -> Iterator[None]:
@@ -295,6 +327,7 @@ class PostgresBackend(BaseBackend):
 
         self._ensure_not_eager()
         database = self.app.async_database
+        ancestors = {task_id: [parent.id for parent in parents]} if parents else {}
         deadline = None if timeout is None else time.monotonic() + timeout
         wanted = [task_id, *(parent.id for parent in parents)]
         by_id = {parent.id: parent for parent in parents}
@@ -315,9 +348,12 @@ class PostgresBackend(BaseBackend):
             nap, marked = FIRST_LOOK, False
             while True:
                 woken.clear()
-                if not marked:
-                    await database.run(results.await_(wanted), retry=True)
-                    marked = row is not None
+                if not marked or row is None:
+                    query, before = _marking([task_id], ancestors)
+                    found = await database.run(query, retry=True)
+                    marked = row is not None or not found.isdisjoint(
+                        before.get(task_id, ())
+                    )
                 row = await look()
                 if row is not None and row.finished:
                     return self._meta(row)
@@ -341,6 +377,27 @@ class PostgresBackend(BaseBackend):
         else:
             what = f"it is {states.status_of(row.state, row.status)} ({row.state})"
         return TimeoutError(f"Task {task_id} was not ready after {timeout} s: {what}.")
+
+
+def _ancestors(result: Any) -> list[str]:
+    """The ids of the tasks before this result in its chain; not those of groups."""
+    ids = []
+    while (result := getattr(result, "parent", None)) is not None:
+        if hasattr(result, "_cache"):
+            ids.append(result.id)
+    return ids
+
+
+def _marking(
+    task_ids: Iterable[str], ancestors: Mapping[str, Sequence[str]]
+) -> tuple[Query[set[str]], dict[str, Sequence[str]]]:
+    """The query that marks ``task_ids``, and those ancestors of theirs that it asks."""
+    from pgtasks.storage import results
+
+    before = {each: ancestors[each] for each in task_ids if ancestors.get(each)}
+    if before:
+        return results.await_descendants(sorted(task_ids), before), before
+    return results.await_(sorted(task_ids)), before
 
 
 _JOB_STATE_OF = {

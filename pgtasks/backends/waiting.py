@@ -42,6 +42,7 @@ class SyncBackendMixin:
             interval=interval,
             on_interval=on_interval,
             no_ack=no_ack,
+            **self._kinship([result], result),
         )
         if not meta:
             return None
@@ -138,7 +139,17 @@ class SyncBackendMixin:
             no_ack=no_ack,
             on_message=on_message,
             on_interval=on_interval,
+            **self._kinship(result.results, result),
         )
+
+    def _kinship(self, results: Iterable[Any], whole: Any) -> dict[str, Any]:
+        """What else `wait_for` and `get_many` of this store want to know about results.
+
+        Args:
+            results: The results that are waited for.
+            whole: What they are members of.
+        """
+        return {}
 
     def add_pending_result(self, result: Any, weak: bool = False) -> Any:
         """Called before a result is waited for."""

@@ -173,8 +173,13 @@ class AsyncResult(TaskMeta, ResultTree, Generic[R]):
         return self._on_ready
 
     def _maybe_reraise_parent_error(self, *args: Any) -> None:
-        for node in reversed(list(self._parents())):
-            node.maybe_throw()
+        parents = list(self._parents())
+        parents.reverse()
+        if len(parents) > 1:
+            # Those that are unfinished in one question: a chain may have hundreds.
+            self.app.ResultSet(parents).maybe_throw()
+        elif parents:
+            parents[0].maybe_throw()
 
     # ── acting ──────────────────────────────────────────────────────────────────────────
 

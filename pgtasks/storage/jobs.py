@@ -14,6 +14,7 @@ __all__ = [
     "ACK_SETTINGS",
     "LOWEST",
     "Acked",
+    "Claim",
     "Claimed",
     "Inserted",
     "Mark",
@@ -58,6 +59,24 @@ class Mark(NamedTuple):
 
 LOWEST = Mark(-32768, "-infinity", -9223372036854775808)
 """The mark before every job."""
+
+
+class Claim(NamedTuple):
+    """A claim in passing: for what follows from a job that is being settled.
+
+    Attributes:
+        worker: Id of the claiming worker.
+        token: Random, new for each claim: the fence of everything that it claims (R3).
+        queues: Queues that the worker serves.
+        rerunnable: Names of the tasks that may run again after a crash.
+        max_size: Arguments of more bytes than this are left in the table.
+    """
+
+    worker: str
+    token: str
+    queues: list[str]
+    rerunnable: list[str]
+    max_size: int
 
 
 class Claimed(NamedTuple):
@@ -268,14 +287,22 @@ class Acked(NamedTuple):
     Attributes:
         ids: Those that were ours to settle.
         queues: Where jobs are now that may run: follow-ups, or what ran and runs again.
+        jobs: The follow-ups that were claimed in passing.
     """
 
     ids: set[int]
     queues: set[str]
+    jobs: Sequence[Job] = ()
 
 
-def ack(settlements: Sequence[Settlement]) -> Query[Acked]:
-    """Settle jobs, whatever became of them."""
+def ack(settlements: Sequence[Settlement], claim: Claim | None = None) -> Query[Acked]:
+    """Settle jobs, whatever became of them.
+
+    Args:
+        settlements: What became of them.
+        claim: Claims what follows from them and may run now; by default it waits in its
+            queue like every other job.
+    """
     follow_ups = [each for settlement in settlements for each in settlement.follow_ups]
     stillborn = [each for settlement in settlements for each in settlement.stillborn]
     params = {
@@ -284,12 +311,19 @@ def ack(settlements: Sequence[Settlement]) -> Query[Acked]:
         "stillborn": f"[{','.join(stillborn)}]",
         "ids": f"{{{','.join([str(each.id) for each in settlements])}}}",
     }
-    return Query(
-        SQL["ack"],
-        params,
-        # A notification that was sent is an empty text.
-        lambda rows: Acked(_ids(rows), {queue for _, queue in rows if queue}),
-    )
+    if claim is None:
+        return Query(SQL["ack"], params, _acked)
+    return Query(SQL["ack_and_claim"], {**params, **claim._asdict()}, _acked_and_claimed)
+
+
+def _acked(rows: Sequence[Row]) -> Acked:
+    # A notification that was sent is an empty text.
+    return Acked(_ids(rows), {row[1] for row in rows if row[1]})
+
+
+def _acked_and_claimed(rows: Sequence[Row]) -> Acked:
+    claimed = [row[2:] for row in rows if row[2] is not None]
+    return _acked(rows)._replace(jobs=_most_urgent_first(claimed).jobs)
 
 
 def _ids(rows: Sequence[Row]) -> set[int]:
@@ -306,19 +340,29 @@ def settled(refused: Sequence[Settlement]) -> Query[set[int]]:
 
 
 def salvage(settlement: Settlement) -> Query[bool]:
-    """Replace the verdict on a job that was given up by what really became of it (R10)."""
+    """Replace the verdict on a job that was given up by what really became of it (R10).
+
+    What its success leads to is inserted with it. What a failure leads to is not: the
+    verdict was one, and has led to that already.
+
+    Returns:
+        Whether there was such a verdict still.
+    """
     document = json.loads(settlement.document)
+    follow_ups = settlement.follow_ups if settlement.state == "completed" else []
     params = {
         "task_id": settlement.task_id,
         "token": settlement.claim_token,
         "state": settlement.state,
+        "replaced": bool(document.get("replaced")),
         "result_body": document.get("result_body"),
+        "follow_ups": f"[{','.join(follow_ups)}]",
         **{
             name: document.get(name)
             for name in ("status", "result", "result_content_type", "traceback", "children")
         },
     }
-    return Query(SQL["salvage"], params, bool)
+    return Query(SQL["salvage"], params, lambda rows: bool(_ids(rows)))
 
 
 def stage(*, worker: str, limit: int = 1000) -> Query[Staged]:

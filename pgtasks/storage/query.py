@@ -42,18 +42,18 @@ def load(filename: str) -> Statements:
     """Read the statements under ``-- name:`` in ``pgtasks/storage/<filename>``.
 
     Lines that several statements have in common stand once, under ``-- fragment:``, and
-    where a statement says ``-- include:`` with that name. A file that begins with
-    ``-- fragments of:`` and the name of another has those of that one, too.
+    where a statement, or another fragment, says ``-- include:`` with that name. A file that
+    begins with ``-- fragments of:`` and the name of another has those of that one, too.
     """
     text, found = _parts(filename)
     borrowed = _BORROWS.match(text)
     shared = _parts(borrowed[1])[1] if borrowed else []
     fragments = {name: body for kind, name, body in shared + found if kind == "fragment"}
-    return Statements(
-        (name, _INCLUDE.sub(lambda line: fragments[line[1]], body))
-        for kind, name, body in found
-        if kind == "name"
-    )
+
+    def whole(body: str) -> str:
+        return _INCLUDE.sub(lambda line: whole(fragments[line[1]]), body)
+
+    return Statements((name, whole(body)) for kind, name, body in found if kind == "name")
 
 
 def _parts(filename: str) -> tuple[str, list[tuple[str, str, str]]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pgtasks.storage.query import Query, Row, load
 
 __all__ = [
-    "Member", "Result", "await_", "delete_group", "forget", "members", "prune_groups",
+    "Member", "Result", "await_", "await_descendants", "delete_group", "forget", "members", "prune_groups",
     "read", "restore_group", "save_group", "store",
 ]  # fmt: skip
 
@@ -93,9 +94,39 @@ def members(chord: str) -> Query[list[Member]]:
     )
 
 
-def await_(task_ids: Sequence[str]) -> Query[list[str]]:
-    """Have the end of these jobs notify ``pgtasks.results`` with their task id."""
-    return Query(SQL["await"], {"task_ids": list(task_ids)}, _first_column)
+def await_(task_ids: Sequence[str]) -> Query[set[str]]:
+    """Have the end of these jobs notify ``pgtasks.results`` with their task id.
+
+    Returns:
+        The ids of those that were not marked yet.
+    """
+    params = {"task_ids": list(task_ids)}
+    return Query(SQL["await"], params, lambda rows: set(_first_column(rows)))
+
+
+def await_descendants(
+    task_ids: Sequence[str], ancestors: Mapping[str, Sequence[str]]
+) -> Query[set[str]]:
+    """Have the end of these jobs notify, of which some come into being only later.
+
+    Args:
+        task_ids: The jobs.
+        ancestors: For those of them that follow from others in a chain: which these are.
+
+    Returns:
+        The ids of the jobs and the ancestors that are there, unfinished. Where one of the
+        ancestors of a job is among them, its end is certain to be told.
+    """
+    heirs: dict[str, list[str]] = {}
+    for task_id, before in ancestors.items():
+        for ancestor in before:
+            heirs.setdefault(ancestor, []).append(task_id)
+    params = {
+        "task_ids": list(task_ids),
+        "ancestors": list(heirs),
+        "ancestry": json.dumps(heirs),
+    }
+    return Query(SQL["await_descendants"], params, lambda rows: set(_first_column(rows)))
 
 
 def forget(task_ids: Sequence[str]) -> Query[list[str]]:

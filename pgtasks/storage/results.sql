@@ -39,6 +39,38 @@ set awaited = true
 where job.id = any(array(select id from unawaited))
 returning job.task_id
 
+-- name: await_descendants
+-- The same for ids that have no row yet: they are left with the jobs before them, which
+-- hand them on with each acknowledgement. Found are those that live, so that what follows
+-- from them is sure to know.
+with given as materialized (
+    select %(ancestry)s::jsonb as ancestry
+),
+found as materialized (
+    select job.id, job.task_id, job.awaited, job.heralds, given.ancestry -> job.task_id as heirs
+    from given
+    cross join pgtasks.jobs as job
+    where job.task_id = any(%(ancestors)s::text[]) or job.task_id = any(%(task_ids)s::text[])
+    order by job.id + 0
+    for update of job
+),
+told as (
+    update pgtasks.jobs as job
+    set awaited = job.awaited or job.task_id = any(%(task_ids)s::text[]),
+        heralds = array(
+            select unnest(job.heralds)
+            union
+            select jsonb_array_elements_text((select ancestry from given) -> job.task_id)
+        )
+    where job.id = any(array(
+        select id
+        from found
+        where (not awaited and task_id = any(%(task_ids)s::text[]))
+           or not coalesce(heralds, '{}') @> array(select jsonb_array_elements_text(heirs))
+    ))
+)
+select task_id from found
+
 -- name: forget
 -- The row stays for those who read the history; its result goes.
 update pgtasks.finished_jobs

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pgtasks.app.traceinfo import printable
 from pgtasks.job import Error, Outcome
@@ -17,8 +17,9 @@ from pgtasks.storage.errors import BadData, StorageError, StorageMisconfigured
 from pgtasks.worker.service import Service
 
 if TYPE_CHECKING:
+    from pgtasks.job import Job
     from pgtasks.storage.database import Database
-    from pgtasks.storage.jobs import Settlement
+    from pgtasks.storage.jobs import Claim, Settlement
 
 __all__ = ["Acker"]
 
@@ -27,6 +28,20 @@ logger = logging.getLogger("celery.worker")
 BATCH = 500
 """Settlements of one statement. While it runs the next batch gathers, so that there is
 nothing to tune: an idle worker acks one at a time, a busy one hundreds."""
+
+
+class Claims(Protocol):
+    """What claims jobs, and says when an acknowledgement may do so in passing."""
+
+    def lend(self, count: int) -> Claim | None:
+        """A claim for up to ``count`` jobs that begin here at once; None if they must wait."""
+
+    def take(self, claim: Claim, jobs: list[Job]) -> None:
+        """These were claimed by it."""
+
+    def doubt(self, claim: Claim) -> None:
+        """Nobody knows whether it claimed anything: its answer was lost."""
+
 
 SILENCE = 60.0
 """Seconds between two remarks about rows that were taken away from under their jobs."""
@@ -44,6 +59,8 @@ class Acker(Service):
         on_settled: Told the ids that are off our hands, whoever settled them.
         on_runnable: Told the queues in which there are jobs now because of what ended:
             the next link of a chain starts at once, without a notification.
+        claims: May let what follows from a job begin here with the job's end, when nothing
+            else waits for the free place.
     """
 
     name = "acker"
@@ -53,11 +70,13 @@ class Acker(Service):
         database: Database,
         on_settled: Callable[[Sequence[Settlement]], None],
         on_runnable: Callable[[set[str]], None] = lambda queues: None,
+        claims: Claims | None = None,
     ) -> None:
         super().__init__()
         self._database = database
         self._on_settled = on_settled
         self._on_runnable = on_runnable
+        self._claims = claims
         self._waiting: deque[Settlement] = deque()
         self._in_flight = 0
         self._idle = threading.Condition()
@@ -100,8 +119,11 @@ class Acker(Service):
 
     def _write(self, batch: list[Settlement]) -> None:
         while True:
+            claim = self._claim(batch)
             try:
-                acked = self._database.run(jobs.ack(batch))
+                acked = self._database.run(jobs.ack(batch, claim))
+                if claim is not None and self._claims is not None and acked.jobs:
+                    self._claims.take(claim, list(acked.jobs))
                 if len(acked.ids) < len(batch):
                     self._look_into([each for each in batch if each.id not in acked.ids])
                 if acked.queues:
@@ -111,6 +133,8 @@ class Acker(Service):
                 self._isolate(batch, error)
                 return
             except StorageError as error:
+                if claim is not None and self._claims is not None:
+                    self._claims.doubt(claim)
                 # Also what no retry seems to mend (a dropped table, a lost grant): a
                 # person may mend it, and what the jobs did must not be forgotten.
                 if not self._failing:
@@ -127,6 +151,13 @@ class Acker(Service):
             logger.info("Writing finished jobs again.")
         self._failing = False
         self._on_settled(batch)
+
+    def _claim(self, batch: list[Settlement]) -> Claim | None:
+        following = sum(len(each.follow_ups) for each in batch)
+        # While the database is in trouble everything goes the long way, which knows how.
+        if not following or self._claims is None or self._failing:
+            return None
+        return self._claims.lend(following)
 
     def _isolate(self, batch: list[Settlement], error: BadData) -> None:
         if len(batch) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -17,6 +18,7 @@ from pgtasks.storage.errors import (
     StorageMisconfigured,
     StorageUnavailable,
 )
+from pgtasks.storage.jobs import Claim
 from pgtasks.worker.identity import boottime
 from pgtasks.worker.service import Service
 
@@ -106,7 +108,8 @@ class Fetcher(Service):
         self._max_backlog = max_backlog
         self._marks: dict[str, jobs.Mark] = {}
         self._bounded_until = 0.0
-        self._doubtful: tuple[str, str] | None = None
+        self._doubtful: deque[tuple[str, str]] = deque()
+        self._dry = False
         self._asleep = False
         self._failing = False
         self.last_fetch_at = time.time()
@@ -116,6 +119,32 @@ class Fetcher(Service):
         """Whether it waits for notifications, which inserts send only then."""
         return self._asleep
 
+    @property
+    def dry(self) -> bool:
+        """Whether the last claim took all there was: then jobs come with news, or by polling."""
+        return self._dry
+
+    def lend(self, count: int) -> Claim | None:
+        """A claim for up to ``count`` jobs that come into being; None if they must queue up.
+
+        They must where others wait that came before them, or where no place is free.
+        """
+        if not self._dry or self.stopping or self._demand() < count:
+            return None
+        worker, rerunnable = self._begun.worker, list(self._rerunnable())
+        return Claim(worker, str(uuid4()), list(self.queues), rerunnable, self._max_size)
+
+    def take(self, claim: Claim, jobs: list[Job]) -> None:
+        """Have the jobs of a claim that was lent run."""
+        # Else we were declared dead meanwhile, and a sweep gives them back.
+        if claim.worker == self._begun.worker:
+            self._submit(jobs)
+
+    def doubt(self, claim: Claim) -> None:
+        """Ask for the jobs of a claim that was lent, and whose answer was lost."""
+        self._doubtful.append((claim.worker, claim.token))
+        self.wakeup.set()
+
     def run(self) -> None:
         """Claim while there is room and work; else wait for either."""
         fruitless = 0
@@ -123,6 +152,8 @@ class Fetcher(Service):
         while not self.stopping:
             self._begun.turned_at = boottime()
             demand = self._demand()
+            # With no place free nobody knows what has come to wait meanwhile.
+            self._dry = self._dry and demand > 0
             claimed = self._claim(demand) if demand else []
             quiet = time.monotonic() - last_job_at
             if claimed:
@@ -159,21 +190,23 @@ class Fetcher(Service):
             for queue in self.queues
         }
         started = time.monotonic()
+        self._dry = asked = False
         try:
-            if self._doubtful is not None:
-                lost_worker, lost_token = self._doubtful
+            if self._doubtful:
+                lost_worker, lost_token = self._doubtful[0]
                 claimed = self._database.run(
                     jobs.recover(
                         worker=lost_worker, token=lost_token, max_size=self._max_size
                     )
                 )
-                self._doubtful = None
+                self._doubtful.popleft()
                 if claimed.jobs:
                     logger.info(
                         "Recovered %d jobs of a claim whose answer was lost.",
                         len(claimed.jobs),
                     )
                     return claimed.jobs
+            asked = True
             claimed = self._database.run(
                 jobs.fetch(
                     marks,
@@ -185,8 +218,8 @@ class Fetcher(Service):
                 )
             )
         except (StorageUnavailable, StorageBusy, StorageFull) as error:
-            if isinstance(error, StorageUnavailable) and self._doubtful is None:
-                self._doubtful = (worker, token)
+            if isinstance(error, StorageUnavailable) and asked:
+                self._doubtful.append((worker, token))
             self._trouble(error)
             return []
         except StorageMisconfigured as error:
@@ -204,6 +237,7 @@ class Fetcher(Service):
         if incarnation != self._begun.incarnation:
             # Declared dead while the answer was on its way: a sweep gives these back.
             return []
+        self._dry = not bounded and len(claimed.jobs) < demand
         return claimed.jobs
 
     def _idle(self, fruitless: int, quiet: float) -> int:

@@ -159,7 +159,6 @@ class Worker(Hooks, Stepped, Books):
             self._on_process_start()
         # Its statement wants other plans than the rest, so it has a session of its own.
         self._ack_database = self.app.database.under(ACK_SETTINGS)
-        self.acker = Acker(self._ack_database, self._on_settled, self._on_runnable)
         self.fetcher = Fetcher(
             self.app.database,
             self.queues,
@@ -171,6 +170,9 @@ class Worker(Hooks, Stepped, Books):
             poll_interval=float(conf.worker_poll_interval),
             max_size=int(conf.task_body_max_size or 2**30),
             backlog=lambda: self.acker.backlog,
+        )
+        self.acker = Acker(
+            self._ack_database, self._on_settled, self._on_runnable, claims=self.fetcher
         )
         self.stager = Stager(
             self.app.database,

@@ -40,6 +40,17 @@ QUERIES: dict[str, Query[Any]] = {
             for id in range(100, 20_100, 100)
         ]
     ),
+    "ack and claim": jobs.ack(
+        [
+            jobs.settle(
+                Outcome(
+                    100, TOKEN, "completed", follow_ups=[NewJob("t", "next", queue="q0")]
+                ),
+                "j100",
+            )
+        ],
+        jobs.Claim(WORKER, TOKEN, ["q0"], [], 2**30),
+    ),
     "settled": jobs.settled([jobs.settle(Outcome(7, TOKEN, "completed"), "f7")]),
     "salvage": jobs.salvage(jobs.settle(Outcome(7, TOKEN, "completed"), "f7")),
     "stage": jobs.stage(worker=WORKER),
@@ -50,6 +61,7 @@ QUERIES: dict[str, Query[Any]] = {
     "read": results.read(["j7", "f7"]),
     "members": results.members("g7"),
     "await": results.await_(["j7", "j8"]),
+    "await descendants": results.await_descendants(["j8"], {"j8": ["j7", "f7"]}),
     "forget": results.forget(["f7"]),
     "store": results.store("f7", state="completed", status=None, result="1"),
     "graves": workers.graves(),
@@ -74,6 +86,7 @@ INDEXES = {
     "fetch queue": {"jobs_ready", "jobs_pkey"},
     "recover": {"jobs_executing"},
     "ack": {"jobs_pkey", "jobs_awaits"},
+    "ack and claim": {"jobs_pkey", "jobs_awaits"},
     "settled": {"finished_jobs_pkey"},
     "salvage": {"finished_jobs_pkey"},
     "stage": {"jobs_due", "jobs_pkey"},
@@ -83,6 +96,7 @@ INDEXES = {
     "members": {"finished_jobs_members"},
     "recount": {"jobs_awaits", "jobs_chord"},
     "await": {"jobs_task_id_key", "jobs_pkey"},
+    "await descendants": {"jobs_task_id_key", "jobs_pkey"},
     "forget": {"finished_jobs_pkey"},
     "store": set(),
     "graves": {"jobs_executing"},
@@ -105,7 +119,7 @@ PAGES = {
 }  # fmt: skip
 
 # What a session has beside our usual settings.
-SETTINGS = {"ack": jobs.ACK_SETTINGS}
+SETTINGS = {"ack": jobs.ACK_SETTINGS, "ack and claim": jobs.ACK_SETTINGS}
 
 
 class Plan:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from helpers import eventually
-from pgtasks import _state, exceptions, states
+from pgtasks import _state, chain, exceptions, group, states
 from pgtasks.result import (
     AsyncResult,
     GroupResult,
@@ -57,7 +57,9 @@ def work_later(app: Any, desk: Any, *task_ids: str) -> threading.Thread:
     def awaited() -> bool:
         with psycopg.connect(app.database.url, autocommit=True) as connection:
             rows = connection.execute(
-                "select awaited from pgtasks.jobs where task_id = any(%s)", [list(task_ids)]
+                "select awaited or heralds is not null from pgtasks.jobs"
+                " where task_id = any(%s)",
+                [list(task_ids)],
             ).fetchall()
         return bool(rows) and all(flag for (flag,) in rows)
 
@@ -258,6 +260,85 @@ def test_the_end_of_a_task_wakes_who_waits_for_it(postgres_app, desk):
 
     assert value == 1
     assert time.monotonic() - began < 40
+
+
+@pytest.fixture
+def line(postgres_app):
+    """Three tasks in a row, of which only the first is a row when it is sent."""
+
+    @postgres_app.task
+    def one_more(x):
+        return x + 1
+
+    return chain(one_more.s(0), one_more.s(), one_more.s())
+
+
+def test_the_end_of_a_chain_wakes_who_waits_for_it(postgres_app, line, desk):
+    result = line.delay()
+    thread = work_later(postgres_app, desk, result.parent.parent.id)
+
+    began = time.monotonic()
+    # Nobody looks again before a minute has passed: the first link tells the next ones.
+    assert result.get(timeout=50, interval=60) == 3
+    assert time.monotonic() - began < 40
+    thread.join(20)
+
+
+def test_a_group_at_the_end_of_a_chain_wakes_who_waits_for_it(postgres_app, line, desk):
+    plus = line.tasks[-1]
+    result = (line | group(plus.clone(), plus.clone())).delay()
+    thread = work_later(postgres_app, desk, result.parent.parent.parent.id)
+
+    began = time.monotonic()
+    assert result.get(timeout=50, interval=60) == [4, 4]
+    assert time.monotonic() - began < 40
+    thread.join(20)
+
+
+def test_a_coroutine_that_waits_for_a_chain_is_woken_by_its_end(postgres_app, line, desk):
+    async def main():
+        result = line.delay()
+        thread = work_later(postgres_app, desk, result.parent.parent.id)
+        value = await result.aget(timeout=50, interval=60)
+        await asyncio.to_thread(thread.join, 20)
+        await postgres_app.async_database.close()
+        return value
+
+    began = time.monotonic()
+    assert asyncio.run(main()) == 3
+    assert time.monotonic() - began < 40
+
+
+def test_a_task_that_another_took_the_place_of_wakes_who_waits(postgres_app, line, desk):
+    @postgres_app.task(bind=True)
+    def detour(self):
+        return self.replace(line)
+
+    result = detour.delay()
+    thread = work_later(postgres_app, desk, result.id)
+
+    began = time.monotonic()
+    assert result.get(timeout=50, interval=60) == 3
+    assert time.monotonic() - began < 40
+    thread.join(20)
+
+
+def test_the_parents_of_a_long_chain_are_looked_at_in_one_question(
+    postgres_app, line, monkeypatch
+):
+    [plus, *_] = line.tasks[1:]
+    result = (line | chain(plus.clone() for _ in range(50))).delay()
+    database, asked = postgres_app.database, []
+    run = type(database).run
+
+    def count(self, query, **options):
+        asked.append(query)
+        return run(self, query, **options)
+
+    monkeypatch.setattr(type(database), "run", count)
+    with pytest.raises(exceptions.TimeoutError):
+        result.get(timeout=0)
+    assert len(asked) <= 3
 
 
 def test_without_notifications_results_are_found_by_looking(

@@ -298,6 +298,70 @@ def test_one_statement_settles_every_kind_of_end(bench: Bench):
     assert states == {name: state for name, (state, _) in ends.items()}
 
 
+def passing(worker: str, *queues: str) -> jobs.Claim:
+    return jobs.Claim(worker, str(uuid4()), list(queues), ["slow"], 2**30)
+
+
+def test_what_follows_from_a_job_may_be_claimed_with_its_end(bench: Bench):
+    bench.insert(new("x"))
+    [job] = bench.claim()
+    following = [
+        new("next", meta='{"a": 1}'),
+        NewJob("slow", "sure"),
+        new("elsewhere", queue="other"),
+        new("later", delay=60.0),
+        new("joined", awaits="g"),
+    ]
+    end = jobs.settle(
+        Outcome(job.id, job.claim_token, "completed", follow_ups=following), "x"
+    )
+    claim = passing(bench.worker, "celery")
+
+    acked = bench.run(jobs.ack([end], claim))
+
+    assert (acked.ids, acked.queues) == ({job.id}, {"other"})
+    assert [each.task_id for each in acked.jobs] == ["next", "sure"]
+    # They are what a claim of their own would have brought.
+    held = bench.run(jobs.recover(worker=bench.worker, token=claim.token)).jobs
+    assert held == acked.jobs
+    assert {(each.attempt, each.claim_token) for each in held} == {(1, claim.token)}
+    states = dict(bench.rows("select task_id, state::text from pgtasks.jobs"))
+    assert states == {
+        "next": "executing", "sure": "executing", "elsewhere": "available",
+        "later": "scheduled", "joined": "suspended",
+    }  # fmt: skip
+    rerun = dict(
+        bench.rows("select task_id, rerun from pgtasks.jobs where worker is not null")
+    )
+    assert rerun == {"next": False, "sure": True}
+    assert all(bench.ack(each) for each in acked.jobs)
+
+
+def test_an_end_that_is_not_ours_to_settle_claims_nothing(bench: Bench):
+    bench.insert(new("x"))
+    [job] = bench.claim()
+    end = jobs.settle(
+        Outcome(job.id, str(uuid4()), "completed", follow_ups=[new("next")]), "x"
+    )
+
+    acked = bench.run(jobs.ack([end], passing(bench.worker, "celery")))
+
+    assert acked == (set(), set(), [])
+
+
+def test_a_worker_that_was_declared_dead_claims_nothing_in_passing(bench: Bench):
+    bench.insert(new("x"))
+    [job] = bench.claim()
+    end = jobs.settle(
+        Outcome(job.id, job.claim_token, "completed", follow_ups=[new("next")]), "x"
+    )
+    bench.rows("update pgtasks.workers set dead_at = now() returning id")
+
+    acked = bench.run(jobs.ack([end], passing(bench.worker, "celery")))
+
+    assert (acked.ids, acked.queues, acked.jobs) == ({job.id}, {"celery"}, [])
+
+
 def test_a_result_that_the_database_refuses_is_bad_data(bench: Bench):
     bench.insert(new("x"))
     [job] = bench.claim()
@@ -372,6 +436,39 @@ def test_the_end_of_an_awaited_job_is_notified(bench: Bench):
         bench.ack(job)
 
     assert [note.payload for note in bench.connection.notifies(timeout=0.2)] == ["x"]
+
+
+def test_a_job_that_follows_is_awaited_when_its_id_was_left_with_one_before(bench: Bench):
+    bench.connection.execute('listen "pgtasks.results"')
+    bench.insert(new("a"), new("z"))
+    ask = results.await_descendants(["c", "z"], {"c": ["b", "a"], "z": ["y"]})
+    assert bench.run(ask) == {"a", "z"}
+    assert bench.run(ask) == {"a", "z"}, "told already, and there all the same"
+
+    claimed = {job.task_id: job for job in bench.claim()}
+    bench.ack(claimed["z"])
+    bench.ack(claimed["a"], follow_ups=[new("b"), new("other")])
+    heralds = bench.rows("select task_id, awaited, heralds from pgtasks.jobs order by id")
+    assert heralds == [("b", False, ["c"]), ("other", False, ["c"])]
+    [job] = [job for job in bench.claim() if job.task_id == "b"]
+    end = jobs.settle(
+        Outcome(job.id, job.claim_token, "completed", follow_ups=[new("c")]), "b"
+    )
+    [last] = bench.run(jobs.ack([end], passing(bench.worker, "celery"))).jobs
+    bench.ack(last)
+
+    assert [note.payload for note in bench.connection.notifies(timeout=0.2)] == ["z", "c"]
+
+
+def test_what_takes_the_place_of_an_awaited_job_is_awaited(bench: Bench):
+    bench.insert(new("x"))
+    bench.run(results.await_(["x"]))
+    [job] = bench.claim()
+
+    bench.ack(job, replaced=True, follow_ups=[new("before"), new("x")])
+
+    awaited = dict(bench.rows("select task_id, awaited from pgtasks.jobs"))
+    assert awaited == {"before": False, "x": True}
 
 
 # ── workers that vanish ─────────────────────────────────────────────────────────────────

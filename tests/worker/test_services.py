@@ -204,6 +204,98 @@ def test_acks_wait_out_an_outage_and_bad_ones_fail_alone(bench: Bench, monkeypat
     assert sorted(settled) == sorted(job.id for job in claimed)
 
 
+def test_a_claim_in_passing_is_lent_only_where_nothing_waits(bench: Bench):
+    fetcher = bench.fetcher()
+    assert fetcher.lend(1) is None, "nobody has looked yet"
+
+    fetcher.start()
+    eventually(lambda: fetcher.dry)
+    assert fetcher.lend(10) is not None
+    assert fetcher.lend(11) is None, "there is room for ten"
+    bench.room = 0
+    assert fetcher.lend(1) is None
+    fetcher.wakeup.set()
+    eventually(lambda: not fetcher.dry)
+    bench.room = 1
+    bench.insert("a", "b")
+    fetcher.wakeup.set()
+    eventually(lambda: bench.taken)
+
+    assert fetcher.lend(1) is None, "others may wait"
+    fetcher.stop()
+    fetcher.join()
+    assert fetcher.lend(1) is None
+
+
+@pytest.fixture
+def link(bench: Bench) -> jobs.Settlement:
+    """The end of a claimed job that another one follows."""
+    bench.insert("first")
+    query = jobs.fetch(
+        {"celery": jobs.LOWEST},
+        demand=1,
+        worker=bench.begun.worker,
+        token=str(uuid.uuid4()),
+    )
+    [job] = bench.database.run(query).jobs
+    follow_ups = [NewJob("t", "second")]
+    done = Outcome(job.id, job.claim_token, "completed", follow_ups=follow_ups)
+    return jobs.settle(done, job.task_id)
+
+
+def test_the_next_link_of_a_chain_begins_with_the_end_of_the_one_before(
+    bench: Bench, link: jobs.Settlement
+):
+    told: list[set[str]] = []
+    fetcher = bench.fetcher()
+    fetcher.start()
+    eventually(lambda: fetcher.dry and fetcher.asleep)
+    acker = Acker(bench.database, lambda batch: None, told.append, claims=fetcher)
+
+    acker.put(link)
+    acker.start()
+    eventually(lambda: bench.taken)
+    acker.stop()
+    acker.join()
+    fetcher.stop()
+    fetcher.join()
+
+    assert [job.task_id for job in bench.taken] == ["second"]
+    assert told == [], "there is nothing left for a claim"
+
+
+def test_a_link_whose_claim_was_not_answered_is_asked_for(
+    bench: Bench, link: jobs.Settlement, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pgtasks.worker.acker.random.uniform", lambda low, high: 0.01)
+
+    class Unheard:
+        answers = 0
+
+        def run(self, query: Query, **options):
+            answer = bench.database.run(query, **options)
+            self.answers += 1
+            if self.answers == 1:
+                raise StorageUnavailable("the answer was lost", sqlstate=None)
+            return answer
+
+    fetcher = bench.fetcher()
+    fetcher.start()
+    eventually(lambda: fetcher.dry)
+    acker = Acker(Unheard(), lambda batch: None, claims=fetcher)
+
+    acker.put(link)
+    acker.start()
+    assert acker.flush(10)
+    eventually(lambda: bench.taken)
+    for service in (acker, fetcher):
+        service.stop()
+        service.join()
+
+    assert [job.task_id for job in bench.taken] == ["second"]
+    assert acker.refused == 0
+
+
 def test_due_jobs_are_staged_in_time_for_the_next_one(bench: Bench):
     bench.insert("soon", delay=0.2)
     staged: list[float] = []

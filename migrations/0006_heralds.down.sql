@@ -1,0 +1,1 @@
+alter table pgtasks.jobs drop column heralds;
