@@ -1,11 +1,8 @@
-"""The process that a long-running command is: its pid file, its user, its background."""
+"""The process that a long-running command is: its pid file, and its user."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,14 +11,9 @@ from pgtasks.exceptions import SecurityError
 from pgtasks.platforms import EX_CANTCREAT, Pidfile, maybe_drop_privileges
 from pgtasks.platforms.pidfile import LockFailed
 
-__all__ = ["EX_CANTCREAT", "become", "detach", "is_detached", "pid_file", "warn_of_root"]
+__all__ = ["EX_CANTCREAT", "become", "pid_file", "warn_of_root"]
 
 EX_NOUSER = 67
-
-_DETACHED = "PGTASKS_DETACHED"
-
-PATIENCE = 2.0
-"""Seconds for which a process sent to the background is watched for an early end."""
 
 
 @contextmanager
@@ -105,48 +97,4 @@ def warn_of_root(accept_content: Sequence[str]) -> str | None:
     return (
         f"You are running the worker with superuser privileges (uid={os.getuid()} "
         f"euid={os.geteuid()}): absolutely not recommended! Use another user (--uid)."
-    )
-
-
-# ── in the background ───────────────────────────────────────────────────────────────────
-
-
-def is_detached() -> bool:
-    """Whether this is the process that `detach` has started."""
-    return os.environ.pop(_DETACHED, None) is not None
-
-
-def detach(words: Sequence[str], *, executable: str | None = None) -> int:
-    """Start the same command in the background; the answer is its pid.
-
-    It is watched for a moment: what is wrong with the options shows at once.
-
-    Args:
-        words: The command line, without the program's name.
-        executable: The Python to run; this one by default.
-
-    Raises:
-        Failure: It has ended already.
-    """
-    with tempfile.TemporaryFile() as words_of_it:
-        process = subprocess.Popen(
-            [executable or sys.executable, "-m", "pgtasks", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=words_of_it,
-            start_new_session=True,
-            env={**os.environ, _DETACHED: "1"},
-        )
-        try:
-            status = process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            # It goes on without us, which is what was asked for.
-            process.returncode = 0
-            return process.pid
-        words_of_it.seek(0)
-        last = words_of_it.read().decode(errors="replace").strip()
-    raise Failure(
-        f"The worker in the background ended at once, with status {status}. Its last "
-        f"words:\n\n{last[-2000:] or '(none)'}",
-        status or 1,
     )

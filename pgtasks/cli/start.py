@@ -23,6 +23,7 @@ from pgtasks.utils.nodenames import WORKER_DIRECT_QUEUE_FORMAT, node_format
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
+    from pgtasks.cli.background import Detached
     from pgtasks.worker.worker import Worker
 
 __all__ = ["Start"]
@@ -41,6 +42,7 @@ class Start:
         options: What was said about the worker.
         without_effect: Options that were given and change nothing.
         settings: Further words, ``worker.prefetch_multiplier=1``.
+        background: Whoever waits for it, if it was sent to the background.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Start:
         *,
         without_effect: Sequence[str] = (),
         settings: Sequence[str] = (),
+        background: Detached | None = None,
     ) -> None:
         self.invocation = invocation
         self.options = options
@@ -57,10 +60,15 @@ class Start:
         self.app: Celery = invocation.application
         self._without_effect = without_effect
         self._settings = settings
+        self._background = background
         self._noted: list[int] = []
 
     def run(self) -> int:
         """Work until stopped; the answer is the exit status."""
+        with self._background.starting() if self._background else contextlib.nullcontext():
+            return self._run()
+
+    def _run(self) -> int:
         become(*(self._daemon_option(name) for name in ("uid", "gid", "umask")))
         self._configure()
         warning = warn_of_root(self.app.conf.accept_content or ())
@@ -100,6 +108,8 @@ class Start:
 
         install_signal_handlers(worker)
         logger.info("%s ready.", worker.hostname)
+        if self._background:
+            self._background.ready()
         for number in self._noted:
             os.kill(os.getpid(), number)
 
@@ -211,6 +221,8 @@ class Start:
                 f"place with --logfile.",
                 EX_CANTCREAT,
             ) from error
+        if self._background:
+            self._background.log_to(logfile)
         if warning:
             logger.warning("%s: %s", SecurityWarning.__name__, warning)
         if self._without_effect:

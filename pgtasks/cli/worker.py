@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from pgtasks.cli.background import PATIENCE, Detached, detach
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.options import COMMAS, LOG_LEVEL, Command, option
-from pgtasks.cli.process import detach, is_detached
 
 __all__ = ["worker"]
 
@@ -351,13 +351,33 @@ def worker(ctx: click.Context, /, **options: Any) -> None:
     Ctrl-C or SIGTERM lets running jobs end, a second one does not.
     """  # noqa: D301 - \b is what keeps click from filling the lines
     invocation = ctx.ensure_object(Invocation)
-    if options.pop("detach") and not is_detached():
-        pid = detach(sys.argv[1:], executable=options["executable"])
-        invocation.out.note(f"Worker {options['hostname']} runs in the background: {pid}")
+    background = Detached.of_environment()
+    if options.pop("detach") and background is None:
+        _detach(invocation, options)
         return
     if options["loglevel"] <= logging.DEBUG:
         invocation.debug = True
     given = [shown for name, shown in WITHOUT_EFFECT.items() if options.pop(name)]
     from pgtasks.cli.start import Start
 
-    ctx.exit(Start(invocation, options, without_effect=given, settings=ctx.args).run())
+    start = Start(
+        invocation,
+        options,
+        without_effect=given,
+        settings=ctx.args,
+        background=background,
+    )
+    ctx.exit(start.run())
+
+
+def _detach(invocation: Invocation, options: dict[str, Any]) -> None:
+    started = detach(sys.argv[1:], executable=options["executable"])
+    name = options["hostname"]
+    if started.ready:
+        invocation.out.note(f"Worker {name} runs in the background: {started.pid}")
+        return
+    invocation.out.note(
+        f"Worker {name} is in the background ({started.pid}), and not ready after "
+        f"{PATIENCE:g} s. It goes on trying; see its log, or stop it with kill "
+        f"{started.pid}. Its last words:\n\n{started.words or '(none)'}"
+    )

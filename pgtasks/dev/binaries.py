@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib.util
 import os
 import re
@@ -13,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pgtasks.dev import EmbeddedPostgresError
-from pgtasks.dev.accounts import Account, can_enter, system_folder
+from pgtasks.dev.accounts import Account, can_enter
+from pgtasks.dev.copies import hold_copy
 
 __all__ = ["find_binaries", "runnable_by", "server_version"]
 
@@ -88,41 +88,21 @@ def server_version(folder: Path, account: Account | None = None) -> str:
     return found[1].decode()
 
 
-def runnable_by(folder: Path, account: Account) -> Path:
+def runnable_by(folder: Path, account: Account) -> tuple[Path, int | None]:
     """The binaries where ``account`` can run them: in place, else in a copy made once.
 
     A virtual environment below ``/root`` is closed to the account that root's server runs
     under. Opening the folders above it would open the whole of ``/root``, so the 40 MB
     are copied instead.
+
+    Returns:
+        The folder, and of a copy an open descriptor: as long as a process has it, the copy
+        is not removed.
     """
     if can_enter(folder, account):
-        return folder
+        return folder, None
     root, parts = _installation(folder)
-    version = (folder / "postgres").stat()
-    name = f"{folder}\0{version.st_mtime_ns}\0{version.st_size}"
-    copy = system_folder() / f"bin-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    if not copy.is_dir():
-        # Copied beside and renamed: of several processes that start at once one wins,
-        # and nobody ever sees half a copy.
-        scratch = copy.with_name(f"{copy.name}.{os.getpid()}")
-        for part in parts:
-            shutil.copytree(
-                part,
-                scratch / part.relative_to(root),
-                symlinks=True,
-                ignore=shutil.ignore_patterns("include", "doc", "man"),
-            )
-        for parent, _, files in os.walk(scratch):
-            _open_to_readers(parent)
-            for file in files:
-                _open_to_readers(os.path.join(parent, file))
-        try:
-            scratch.rename(copy)
-        except OSError:
-            shutil.rmtree(scratch)
-            if not copy.is_dir():
-                raise
-    return copy / folder.relative_to(root)
+    return hold_copy(folder, root, parts)
 
 
 def _candidates() -> Iterator[Path]:
@@ -163,9 +143,3 @@ def _installation(folder: Path) -> tuple[Path, list[Path]]:
         f"reach {folder}; nor is that a self-contained installation (bin, lib, share) that "
         f"could be copied. Move it to a folder that everybody can enter.\n{WAYS_OUT}"
     )
-
-
-def _open_to_readers(path: str) -> None:
-    if not os.path.islink(path):
-        mode = os.stat(path).st_mode & 0o777
-        os.chmod(path, (mode | 0o444 | (0o111 if mode & 0o100 else 0)) & ~0o022)

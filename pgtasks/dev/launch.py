@@ -51,20 +51,31 @@ def launch(place: Place, wish: Wish) -> str:
     Raises:
         EmbeddedPostgresError: It could not serve here: no programs, not these data.
     """
-    order = json.dumps(asdict(_order(place, wish)))
+    binaries, hold = find_binaries(), None
+    if place.account:
+        binaries, hold = runnable_by(binaries, place.account)
+    try:
+        return _run(_order(place, wish, binaries, hold), wish.timeout)
+    finally:
+        if hold is not None:
+            os.close(hold)  # it is the supervisor's now
+
+
+def _run(order: Order, timeout: float) -> str:
     home = str(Path(__file__).resolve().parents[2])
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     try:
         # What we start forks the supervisor and returns, so that nobody inherits a zombie.
         launched = subprocess.run(
-            [_python(), "-I", "-S", "-c", _SCRIPT, home, order],
+            [_python(), "-I", "-S", "-c", _SCRIPT, home, json.dumps(asdict(order))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
             env=environment | {"LC_ALL": "C"},
+            pass_fds=() if order.hold is None else (order.hold,),
             start_new_session=True,
-            timeout=wish.timeout,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -72,11 +83,8 @@ def launch(place: Place, wish: Wish) -> str:
     return launched.stderr.decode(errors="replace").strip()
 
 
-def _order(place: Place, wish: Wish) -> Order:
+def _order(place: Place, wish: Wish, binaries: Path, hold: int | None) -> Order:
     account = place.account
-    binaries = find_binaries()
-    if account:
-        binaries = runnable_by(binaries, account)
     version = server_version(binaries, account)
     major = _major(version)
     _check_data(place, major, f"{binaries} holds PostgreSQL {version}")
@@ -96,6 +104,7 @@ def _order(place: Place, wish: Wish) -> Order:
         durable=wish.durable,
         uid=account.uid if account else None,
         gid=account.gid if account else None,
+        hold=hold,
     )
 
 

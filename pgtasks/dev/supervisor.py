@@ -75,6 +75,7 @@ class Order:
     durable: bool
     uid: int | None = None
     gid: int | None = None
+    hold: int | None = None
 
 
 class _Failed(Exception):
@@ -348,10 +349,13 @@ class _Supervisor:
         return os.path.join(self._folder, name)
 
     def _spawn(self, command: list[str], if_we_die: int) -> subprocess.Popen[bytes]:
+        hold = self._order.hold
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             cwd=self._folder,
+            # A server that outlives us for a moment still needs its programs.
+            pass_fds=() if hold is None else (hold,),
             preexec_fn=tie_to_parent(self._prctl, if_we_die),
         )
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from pgtasks.storage.query import Query, Row, load
 
 __all__ = [
-    "Member", "Result", "await_", "await_descendants", "delete_group", "forget", "members", "prune_groups",
-    "read", "restore_group", "save_group", "store",
+    "Member", "Result", "await_", "await_descendants", "delete_group", "forget", "members",
+    "prune_groups", "read", "restore_group", "save_group", "store",
 ]  # fmt: skip
 
 SQL = load("results.sql")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import psycopg
 import pytest
 from cli_helpers import LiveWorker, write
 
-from helpers import eventually
 from pgtasks.cli import process
 from pgtasks.worker import identity
 
@@ -107,14 +105,6 @@ def test_a_log_file_that_cannot_be_written_is_named(pgtasks):
     assert "Cannot write the log file /not/there/worker.log" in refused.stderr
 
 
-def test_the_background_reports_what_goes_wrong_at_once(pgtasks, fresh_database):
-    refused = pgtasks("-A", "tasks", "worker", "-D", PGTASKS_DATABASE_URL=fresh_database)
-
-    assert refused.returncode == 78
-    assert "ended at once, with status 78" in refused.stderr
-    assert "pgtasks schema apply" in refused.stderr
-
-
 # ── a worker that runs ──────────────────────────────────────────────────────────────────
 
 
@@ -189,35 +179,6 @@ def test_waiting_jobs_may_be_deleted_first(tmp_path, database_url, app):
     with psycopg.connect(database_url) as connection:
         left = connection.execute("select queue from pgtasks.jobs").fetchall()
     assert left == [("other",)]
-
-
-def test_a_worker_in_the_background_logs_and_leaves_its_pid(
-    pgtasks, tmp_path, database_url
-):
-    started = pgtasks(
-        "-A", "tasks", "worker", "-DE", "-n", "bg@here", "-l", "info", "-P", "threads",
-        "-f", "%n.log", "--pidfile", "%n.pid",
-        PGTASKS_DATABASE_URL=database_url,
-    )  # fmt: skip
-    log, pid_file = tmp_path / "bg.log", tmp_path / "bg.pid"
-    try:
-        assert started.returncode == 0, started.stderr
-        assert "Worker bg@here runs in the background: " in started.stderr
-        eventually(lambda: "bg@here ready." in log.read_text())
-        second = pgtasks(
-            "-A",
-            "tasks",
-            "worker",
-            "--pidfile",
-            "bg.pid",
-            PGTASKS_DATABASE_URL=database_url,
-        )
-        assert second.returncode == 73
-        assert "which is running" in second.stderr
-    finally:
-        pid = int(pid_file.read_text())
-        os.kill(pid, signal.SIGTERM)
-    eventually(lambda: not pid_file.exists(), timeout=20)
 
 
 def test_a_signal_that_comes_too_early_is_kept(tmp_path, database_url):

