@@ -60,9 +60,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--classes",
-        default=["P0", "P1", "A1"],
+        default=["P0", "P1", "A1", "P2"],
         type=lambda text: [name.upper() for name in text.split(",")],
-        help=f"classes of tests to run, of {','.join(CLASSES)} (default: P0,P1,A1)",
+        help=f"classes of tests to run, of {','.join(CLASSES)} (default: P0,P1,A1,P2)",
     )
     parser.add_argument(
         "--no-check",

@@ -12,6 +12,7 @@ from importlib.metadata import Distribution, DistributionFinder
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from pgtasks_celery import billiard
 from pgtasks_celery.modules import PACKAGES, advice_for, counterpart
 
 __all__ = ["VERSION", "AliasFinder", "install", "uninstall"]
@@ -51,6 +52,9 @@ def install() -> AliasFinder:
     # Before all others: a Celery that is installed must not be found.
     sys.meta_path.insert(0, finder)
     finder.disguise(importlib.import_module(counterpart("celery")))
+    for name in billiard.SHARED:
+        if name in sys.modules:
+            billiard.share(sys.modules[name])
     return finder
 
 
@@ -59,6 +63,7 @@ def uninstall() -> None:
     for finder in [each for each in sys.meta_path if isinstance(each, AliasFinder)]:
         sys.meta_path.remove(finder)
         finder.undisguise()
+    billiard.give_back()
     for name, module in list(sys.modules.items()):
         if _is_celery(name) and not _is_celery(getattr(module, "__name__", "")):
             del sys.modules[name]
@@ -87,6 +92,8 @@ class AliasFinder(MetaPathFinder):
             ModuleNotFoundError: There is no counterpart. Falling through to a
                 Celery that is installed would be worse than failing.
         """
+        if fullname in billiard.SHARED:
+            return billiard.find(fullname, path)
         if not _is_celery(fullname):
             return None
         real = _find(counterpart(fullname))

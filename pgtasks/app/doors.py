@@ -16,7 +16,7 @@ DOORS = {
     "Worker": "pgtasks.worker.worker:Worker",
     "WorkController": "pgtasks.worker.worker:Worker",
     "Beat": "pgtasks.beat.program:Beat",
-    "cli": "pgtasks.cli.main:main",
+    "cli": "pgtasks.bin.celery:main",
     "django": "pgtasks.fixups.django:fixup",
     "embedded": "pgtasks.dev.postgres:shared_server",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,8 +50,21 @@ ABSENT = {
 }
 
 
+#: The application whose own command line is being run, by `Celery.start`.
+_named: ContextVar[Celery | None] = ContextVar("named", default=None)
+
+
 class _Program(Group):
     """Turns errors that have a remedy into a message and an exit status."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], *more: Any, **extra: Any
+    ) -> click.Context:
+        app = _named.get()
+        if app is not None:
+            extra.setdefault("obj", Invocation(named=app))
+        # Not the file's name: it may be a module, or a program of the user's.
+        return super().make_context("pgtasks", args, *more, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -90,7 +104,10 @@ def _status_of(error: Exception) -> int | None:
     absent=ABSENT,
     invoke_without_command=True,
     params=global_options(),
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "CELERY",
+    },
 )
 @click.option("--version", is_flag=True, help="Show the version.")
 @click.pass_context
@@ -106,25 +123,27 @@ def program(ctx: click.Context, version: bool) -> None:
         click.echo(ctx.get_help())
 
 
-def main(argv: Sequence[str] | None = None, *, app: Celery | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    app: Celery | None = None,
+    group: click.Group = program,
+) -> int:
     """Run the command line and return its exit status.
 
     Args:
         argv: Its words, without the program's name; those of the process by default.
         app: The application, in place of one that ``-A`` names.
+        group: The commands.
     """
     for stream in (sys.stdout, sys.stderr):
         # A task's name may have signs that the terminal's encoding has not.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    named = _named.set(app)
     try:
-        status = program.main(
-            None if argv is None else list(argv),
-            prog_name="pgtasks",
-            standalone_mode=False,
-            auto_envvar_prefix="CELERY",
-            obj=None if app is None else Invocation(named=app),
-        )
+        words = None if argv is None else list(argv)
+        status = group.main(args=words, standalone_mode=False)
     except click.Abort as abort:
         click.echo("Aborted!", err=True)
         return 130 if isinstance(abort.__cause__, KeyboardInterrupt) else 1
@@ -135,4 +154,6 @@ def main(argv: Sequence[str] | None = None, *, app: Celery | None = None) -> int
         # Whoever read our output has had enough, and must not hear of the rest either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        _named.reset(named)
     return status if isinstance(status, int) else 0

@@ -189,6 +189,20 @@ def test_an_application_starts_its_own_command_line(app, capsys):
     assert app.start(["wroker"]) == 2
 
 
+def test_an_application_starts_what_stands_under_celerys_name(app, monkeypatch):
+    calls = []
+
+    class Program:
+        def main(self, **options):
+            calls.append(options)
+            return 3
+
+    monkeypatch.setattr("pgtasks.bin.celery.celery", Program())
+
+    assert app.worker_main(["worker", "--quiet"]) == 3
+    assert calls == [{"args": ["worker", "--quiet"], "standalone_mode": False}]
+
+
 # ── options of the application's own ────────────────────────────────────────────────────
 
 

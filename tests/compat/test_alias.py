@@ -213,6 +213,52 @@ class TestBesideTheRealOne:
         assert printed == "5.7.0 celery True"
 
 
+class TestClassesOfBilliard:
+    @pytest.fixture(autouse=True)
+    def installed_billiard(self, tmp_path):
+        package = tmp_path / "billiard"
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "einfo.py").write_text("class ExceptionInfo: pass")
+        (package / "exceptions.py").write_text(
+            "class SoftTimeLimitExceeded(Exception): pass\nclass CoroStop(Exception): pass"
+        )
+
+    CAUGHT = """
+        from billiard.einfo import ExceptionInfo
+        from billiard.exceptions import CoroStop, SoftTimeLimitExceeded
+
+        import pgtasks.exceptions, pgtasks.utils.einfo
+
+        print(SoftTimeLimitExceeded is pgtasks.exceptions.SoftTimeLimitExceeded,
+              ExceptionInfo is pgtasks.utils.einfo.ExceptionInfo, CoroStop.__module__)
+    """
+
+    def test_that_tasks_catch_are_pgtasks_own(self, run):
+        assert run(self.CAUGHT) == "True True billiard.exceptions"
+
+    def test_also_if_billiard_was_imported_before(self, run):
+        early = "import billiard.exceptions, billiard.einfo, pgtasks_celery"
+        program = f"{early}; pgtasks_celery.install()\n{textwrap.dedent(self.CAUGHT)}"
+
+        assert run(program, install=False) == "True True billiard.exceptions"
+
+    def test_are_its_own_again_without_the_alias(self, run):
+        printed = run("""
+            import billiard.exceptions
+            pgtasks_celery.uninstall()
+            print(billiard.exceptions.SoftTimeLimitExceeded.__module__)
+        """)
+        assert printed == "billiard.exceptions"
+
+    def test_keep_the_loader_that_tells_their_source(self, run):
+        printed = run("""
+            import inspect, billiard.exceptions
+            print("CoroStop" in inspect.getsource(billiard.exceptions))
+        """)
+        assert printed == "True"
+
+
 class TestWhatItSays:
     def test_the_version_is_celerys_for_those_who_ask(self, run):
         printed = run("""
@@ -314,6 +360,5 @@ class TestInstalling:
             print(ours)
         """)
 
-        assert printed == str(
-            ["pgtasks", "pgtasks_celery", "pgtasks_celery.alias", "pgtasks_celery.modules"]
-        )
+        alias = ["", ".alias", ".billiard", ".modules"]
+        assert printed == str(["pgtasks", *(f"pgtasks_celery{name}" for name in alias)])
