@@ -27,7 +27,6 @@ from compat.conformance.verdict import (  # noqa: E402
 
 # Settings that are understood and wait for the part of pgtasks that obeys them.
 WAITING = {
-    "broker_pool_acquire_timeout": "a bound of its own; it is 30 s now",
     "event": "events",
     "task_default_rate_limit": "rate limits",
     "task_join_transaction": "enqueueing in the caller's transaction",

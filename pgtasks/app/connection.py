@@ -288,6 +288,7 @@ class Connections:
             url,
             schema=conf.database_schema,
             pool_size=conf.broker_pool_limit or 10,
+            pool_timeout=conf.broker_pool_acquire_timeout,
             application_name=f"pgtasks {app.main}" if app.main else "pgtasks",
             direct_url=conf.database_direct_url,
         )

@@ -96,6 +96,10 @@ def _store(default: Any = None, type: str = "string", **kwargs: Any) -> Option:
     return Option(default, type, doc, **kwargs)
 
 
+_ONE_DATABASE = (
+    "Accepted: jobs are sent to the database that they are fetched from; see broker_url."
+)
+
 NAMESPACES: dict[str, Any] = {
     "accept_content": Option(
         DEFAULT_ACCEPT_CONTENT,
@@ -155,13 +159,18 @@ NAMESPACES: dict[str, Any] = {
             "Another scheme is not dialled, but gives priorities the direction they have "
             "with that broker.",
         ),
-        "read_url": Option(None, "string", "Celery's split of broker_url for reading."),
-        "write_url": Option(None, "string", "Celery's split of broker_url for writing."),
+        "read_url": Option(None, "string", _ONE_DATABASE),
+        "write_url": Option(None, "string", _ONE_DATABASE),
         "transport": _broker(),
         "transport_options": Option(
             {}, "dict", "Accepted with any keys: they belong to transports."
         ),
-        "connection_timeout": Option(4, "float", "Seconds to wait for a connection."),
+        "connection_timeout": Option(
+            4,
+            "float",
+            "Seconds in which a connection must be made: whole ones, 2 at least. As long as "
+            "it is not set, and the database's address says nothing, 10.",
+        ),
         "connection_retry": Option(
             True, "bool", "Accepted: a worker always comes back to the database."
         ),
@@ -177,11 +186,17 @@ NAMESPACES: dict[str, Any] = {
         "heartbeat_checkrate": _broker(3.0, "float"),
         "login_method": _broker(),
         "native_delayed_delivery_queue_type": _broker("quorum"),
-        "pool_limit": Option(10, "int", "Connections that one process keeps open."),
+        "pool_limit": Option(
+            10,
+            "int",
+            "Connections that one process has at a time, kept open for the next use; 0 and "
+            "None mean 10. An event loop has as many of its own.",
+        ),
         "pool_acquire_timeout": Option(
             None,
             "float",
-            "Seconds to wait for one of them; None waits as long as it takes.",
+            "Seconds to wait for one of them when all are in use; None waits 30. Sending "
+            "is then tried again as task_publish_retry_policy says.",
         ),
         "use_ssl": _broker(False, "bool"),
         "host": _broker(),
@@ -551,7 +566,10 @@ NAMESPACES: dict[str, Any] = {
             False, "bool", "Rate limits are not kept.", old="CELERY_DISABLE_RATE_LIMITS"
         ),
         "deduplicate_successful_tasks": Option(
-            False, "bool", "Accepted: a job that has succeeded is never run again."
+            False,
+            "bool",
+            "Accepted: always so. What writes a success takes the job away with it, so "
+            "that there is nothing left to deliver again.",
         ),
         "enable_remote_control": Option(
             True,

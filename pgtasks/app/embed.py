@@ -133,6 +133,7 @@ def slim(given: Any) -> Any:
 def _slim(signature: Any) -> Any:
     if not isinstance(signature, Mapping):
         return signature
+    signature = _unnested(signature)
     options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
     changed: dict[str, Any] = {}
     lighter: dict[str, Any] = {}
@@ -156,6 +157,56 @@ def _slim(signature: Any) -> Any:
             "body": _slim(body),
         }
     return {**signature, **changed} if changed else signature
+
+
+def _unnested(signature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A chord in whose body are chords, as the chain of groups that it is sent as again.
+
+    JSON may not be nested as deeply as such a chain is long. What has been frozen keeps its
+    ids; a chord of which a chain of groups would not say all stays as it is.
+    """
+    steps: list[Any] = []
+    last: Any = signature
+    while _is_a_group_and_its_successor(last):
+        steps.append(last["kwargs"]["header"])
+        last = last["kwargs"]["body"]
+    is_task = isinstance(last, Mapping) and not last.get("subtask_type")
+    if len(steps) < 2 or not (is_task or _is_group_of_many(last)):
+        return signature
+    return {
+        "task": "celery.chain",
+        "args": [],
+        "kwargs": {"tasks": [*steps, last]},
+        "options": {},
+        "subtask_type": "chain",
+        "immutable": False,
+    }
+
+
+def _is_a_group_and_its_successor(signature: Any) -> bool:
+    """Whether a chord is no more than a frozen group and what follows it."""
+    if not isinstance(signature, Mapping) or signature.get("subtask_type") != "chord":
+        return False
+    kwargs = signature["kwargs"]
+    header = kwargs.get("header")
+    return (
+        not signature.get("args")
+        and not signature.get("immutable")
+        and not kwargs.get("kwargs")
+        and signature["options"].keys() <= {"task_id", "root_id"}
+        and _is_group_of_many(header)
+        and signature["options"].get("task_id") == header["options"].get("task_id")
+    )
+
+
+def _is_group_of_many(signature: Any) -> bool:
+    # A group of one would be that one.
+    return (
+        isinstance(signature, Mapping)
+        and signature.get("subtask_type") == "group"
+        and bool(signature["options"].get("task_id"))
+        and len(signature["kwargs"]["tasks"]) > 1
+    )
 
 
 def chord_of(signature: Any) -> str | None:

@@ -100,7 +100,7 @@ class Owning(Defining):
         key_password: Any = None,
         cert: Any = None,
         store: Any = None,
-        digest: str = "sha256",
+        digest: str | None = None,
         serializer: str = "json",
     ) -> Any:
         """Sign jobs, and accept signed ones only: the serializer ``auth``.
@@ -112,7 +112,7 @@ class Owning(Defining):
             key_password: Its password; ``security_key_password`` by default.
             cert: Certificate file; ``security_certificate`` by default.
             store: Folder of the certificates to trust; ``security_cert_store`` by default.
-            digest: What is signed.
+            digest: What is signed; ``security_digest`` by default.
             serializer: How arguments are written before they are signed.
         """
         return symbol_by_name("pgtasks.security:setup_security")(

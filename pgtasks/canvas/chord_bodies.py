@@ -20,7 +20,9 @@ __all__ = [
     "_clear_chord_option",
     "_strip_chord_header_links",
     "body_options",
+    "innermost",
     "is_chain_led_by_task",
+    "is_plain_chord",
     "put_behind",
     "send_body",
     "size_of",
@@ -42,6 +44,26 @@ _OF_THE_CHAIN = frozenset(
         "task_id", "use_link",
     }
 )  # fmt: skip
+
+
+# ── chords in chords ────────────────────────────────────────────────────────────────────
+
+
+def innermost(chord: Any) -> Any:
+    """The chord whose body is none: ``chord``, or the one that its body is, and so on."""
+    while isinstance(chord.body, package.chord):
+        chord = chord.body
+    return chord
+
+
+def is_plain_chord(body: Any) -> bool:
+    """Whether ``body`` is a chord that is a dict still, and of the usual class."""
+    return (
+        isinstance(body, Mapping)
+        and not isinstance(body, Signature)
+        and body.get("subtask_type") == "chord"
+        and Signature.TYPES["chord"] is package.chord
+    )
 
 
 # ── the tail ────────────────────────────────────────────────────────────────────────────
@@ -130,13 +152,18 @@ def _strip_chord_header_links(sig: Any) -> None:
 # ── callbacks ───────────────────────────────────────────────────────────────────────────
 
 
-def with_callbacks(body: Any, options: dict[str, Any]) -> Any:
+def with_callbacks(body: Any, options: dict[str, Any], *, copy: bool = True) -> Any:
     """The body with the callbacks and errbacks of its chord, which are taken out of ``options``.
 
     A callback is linked as `chord.link` does. An errback goes to every task of a group; to
     a group itself if that has errbacks of its own, which would replace those of its tasks.
     Anything else gets it itself, where it is found when the header fails. Neither goes to
     the header.
+
+    Args:
+        body: The body.
+        options: Options of the chord.
+        copy: Link them to a copy; otherwise to the body itself, which must be one.
 
     Returns:
         The body, or a copy if there is something to link.
@@ -145,7 +172,8 @@ def with_callbacks(body: Any, options: dict[str, Any]) -> Any:
     errbacks = maybe_list(options.pop("link_error", None)) or ()
     if not callbacks and not errbacks:
         return body
-    body = _deep_clone(body)
+    if copy:
+        body = _deep_clone(body)
     for callback in callbacks:
         callback = _deep_clone(maybe_signature(callback, app=body._app))
         if isinstance(body, package.group) and not body.tasks:
@@ -166,10 +194,10 @@ def _deep_clone(sig: Any) -> Any:
     A group shares its members with its clones.
     """
     copy = maybe_signature(sig, clone=True)
-    if isinstance(copy, package.group):
-        copy.tasks = [_deep_clone(task) for task in copy.tasks]
-    elif isinstance(copy, package.chord):
-        copy.body = _deep_clone(copy.body)
+    # Bodies are copied with their chords.
+    last = innermost(copy).body if isinstance(copy, package.chord) else copy
+    if isinstance(last, package.group):
+        last.tasks = [_deep_clone(task) for task in last.tasks]
     return copy
 
 
@@ -189,26 +217,31 @@ def _link_error_to_tasks(sig: Any, errback: Any, runs_as_group: bool = True) -> 
         for task in sig.tasks:
             _link_error_to_tasks(task, errback, runs_as_group=False)
     elif isinstance(sig, package.chord):
-        _link_error_to_tasks(sig.body, errback)
+        _link_error_to_tasks(innermost(sig).body, errback)
     else:
         sig.link_error(errback.clone())
 
 
-def put_behind(result: Any, header: Any) -> None:
+def put_behind(result: Any, *headers: Any) -> None:
     """Make the header's result the parent of the body's.
 
     The body may be a chain, and the header comes before the first of its tasks.
+
+    Args:
+        result: The body's result.
+        *headers: The header's, then the result of what comes before that, and so on.
     """
     seen = set()
-    while result.parent is not None:
-        seen.add(result.id)
-        result = result.parent
-        if result.id in seen:
-            raise RuntimeError(
-                f"Recursive result parents: {result.id} comes before itself. A signature "
-                f"is used twice in this work-flow; use a clone() of it."
-            )
-    result.parent = header
+    for header in headers:
+        while result.parent is not None:
+            seen.add(result.id)
+            result = result.parent
+            if result.id in seen:
+                raise RuntimeError(
+                    f"Recursive result parents: {result.id} comes before itself. A "
+                    f"signature is used twice in this work-flow; use a clone() of it."
+                )
+        result.parent = header
 
 
 def body_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pgtasks import canvas as package
-from pgtasks._state import current_app
-from pgtasks.canvas.basics import app_of, item, sent_together
+from pgtasks.canvas.basics import item, sent_together
+from pgtasks.canvas.cascades import app_behind, level, send, without_delay
 from pgtasks.canvas.chord_bodies import (
     BODY_ONLY,
     _strip_chord_header_links,
     body_options,
+    innermost,
+    is_plain_chord,
     put_behind,
     size_of,
     with_callbacks,
@@ -61,9 +63,15 @@ class _chord(Signature[R], Generic[R]):
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Any:
         """Make a chord of a dict that was one."""
-        fields = dict(d)
-        (header, body), fields["kwargs"] = cls._unpack_args(**fields["kwargs"])
-        return cls(header, body, app=app, **fields)
+        levels = [dict(d)]
+        while is_plain_chord(body := levels[-1]["kwargs"].get("body")):
+            levels.append(dict(body))
+        # From the inside, for they may be as deep as a chain of groups is long.
+        made = body
+        for fields in reversed(levels):
+            (header, _), fields["kwargs"] = cls._unpack_args(**fields["kwargs"])
+            made = cls(header, made, app=app, **fields)
+        return made
 
     @staticmethod
     def _unpack_args(header: Any = None, body: Any = None, **kwargs: Any) -> Any:
@@ -201,13 +209,7 @@ class _chord(Signature[R], Generic[R]):
         app = app or self._get_app(body)
         group_id = header.options.get("task_id") or package.uuid()
         root_id = body.options.get("root_id")
-        options = {**self.options, **options}
-        delay = dict(header_delay or {})
-        for key in ("countdown", "eta"):
-            value = options.pop(key, None)
-            if value is not None:
-                delay.setdefault(key, value)
-        options.pop("task_id", None)
+        options, delay = without_delay({**self.options, **options}, header_delay)
         if options:
             body = with_callbacks(body, options)
             body.options.update(body_options(options))
@@ -217,34 +219,17 @@ class _chord(Signature[R], Generic[R]):
         result = body.freeze(task_id or package.uuid(), group_id=group_id, root_id=root_id)
         _strip_chord_header_links(body)
 
-        # What follows the body, and the chord in whose header it is, are not the members'.
-        for_header = {
-            key: value for key, value in options.items() if key not in ("chain", "chord")
-        }
-        header.options["task_id"] = group_id
-        frozen = header._freeze_group_tasks(group_id=group_id, chord=body, root_id=root_id)
-        lent = {} if connection is None else {"connection": connection}
+        options.update(delay)
+        if connection is not None:
+            options["connection"] = connection
         with sent_together(app):
-            if header.tasks:
-                app.backend.apply_chord(
-                    frozen,
-                    body,
-                    interval=interval,
-                    countdown=countdown,
-                    max_retries=max_retries,
-                    **lent,
-                )
-                header._sends = frozen[1]
-                result.parent = header.apply_async(
-                    partial_args,
-                    kwargs,
-                    task_id=group_id,
-                    **{**for_header, **delay, **lent},
-                )
-            else:
-                # Nobody would ever come to call it.
-                body.delay([])
-                result.parent = app.GroupResult(*frozen)
+            result.parent = send(
+                level(header, body, group_id, root_id, partial_args, kwargs, options),
+                app,
+                interval=interval,
+                countdown=countdown,
+                max_retries=max_retries,
+            )
         return result
 
     def apply(
@@ -280,16 +265,25 @@ class _chord(Signature[R], Generic[R]):
         group_index: int | None = None,
     ) -> Any:
         """Give the members and the body their ids, and return the result of the body."""
-        if not isinstance(self.tasks, group):
-            self.tasks = group(self.tasks, app=self.app)
-        header = self.tasks.freeze(parent_id=parent_id, root_id=root_id, chord=self.body)
-        self.id = self.tasks.id
-        if self.body is None:
+        headers: list[Any] = []
+        last: Any = self
+        while True:
+            if not isinstance(last.tasks, group):
+                last.tasks = group(last.tasks, app=last.app, task_id=last.id)
+            body = last.body
+            headers.append(
+                last.tasks.freeze(parent_id=parent_id, root_id=root_id, chord=body)
+            )
+            last.id = last.tasks.id
+            if type(body) is not _chord:
+                break
+            last, parent_id = body, None
+        if body is None:
             return None
-        result = self.body.freeze(
+        result = body.freeze(
             _id, root_id=root_id, chord=chord, group_id=group_id, group_index=group_index
         )
-        put_behind(result, header)
+        put_behind(result, *reversed(headers))
         return result
 
     @classmethod
@@ -304,7 +298,14 @@ class _chord(Signature[R], Generic[R]):
     def clone(self, *args: Any, **kwargs: Any) -> Self:
         """A copy, of its body too."""
         copy = super().clone(*args, **kwargs)
-        copy.body = maybe_signature(copy.body, app=self._app, clone=True)
+        last: Any = copy
+        while type(last.body) is _chord:
+            # That body's own is copied with the next round.
+            inner = Signature.clone(last.body)
+            inner._app = inner._app if last._app is None else last._app
+            last.body = inner
+            last = inner
+        last.body = maybe_signature(last.body, app=last._app, clone=True)
         return copy
 
     def stamp(
@@ -321,7 +322,7 @@ class _chord(Signature[R], Generic[R]):
 
     def link(self, callback: Any) -> Any:
         """Have ``callback`` sent when the body has succeeded."""
-        self.body.link(callback)
+        innermost(self).body.link(callback)
         return callback
 
     def link_error(self, errback: Any) -> Any:
@@ -331,18 +332,22 @@ class _chord(Signature[R], Generic[R]):
         member that fails as well.
         """
         errback = maybe_signature(errback)
-        header = self.tasks.tasks if isinstance(self.tasks, group) else self.tasks
-        if self.app.conf.task_allow_error_cb_on_chord_header:
-            for task in header or ():
-                task.link_error(errback.clone(immutable=True))
-        else:
+        to_header = self.app.conf.task_allow_error_cb_on_chord_header
+        if not to_header:
             warnings.warn(BODY_ONLY, CPendingDeprecationWarning, stacklevel=2)
-        for task in header or ():
-            if isinstance(task, _chord):
-                # One in the header does with it as this one does.
-                task.link_error(errback)
-        if self.body is not None:
-            self.body.link_error(errback)
+        last: Any = self
+        while True:
+            for task in getattr(last.tasks, "tasks", last.tasks) or ():
+                if to_header:
+                    task.link_error(errback.clone(immutable=True))
+                if isinstance(task, _chord):
+                    # One in the header does with it as this one does.
+                    task.link_error(errback)
+            if type(last.body) is not _chord:
+                break
+            last = last.body
+        if last.body is not None:
+            last.body.link_error(errback)
         return errback
 
     def set_immutable(self, immutable: bool) -> None:
@@ -371,16 +376,7 @@ class _chord(Signature[R], Generic[R]):
         return self._get_app(self.body)
 
     def _get_app(self, body: Any = None) -> Any:
-        app = self._app
-        if app is None:
-            tasks = getattr(self.tasks, "tasks", self.tasks)
-            try:
-                app = app_of(tasks[0])
-            except LookupError:
-                pass  # An empty header.
-            if app is None and body is not None:
-                app = app_of(body)
-        return current_app if app is None else app
+        return app_behind(self, body)
 
     def __repr__(self) -> str:
         body = self.body

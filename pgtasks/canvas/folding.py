@@ -151,6 +151,9 @@ def _taken_from_body(chord: Any) -> Any:
 
 def append_to_body(chord: Any, other: Any, clone_other: bool = False) -> None:
     """Have ``other`` follow the body of ``chord``, which must be a copy that may change."""
+    if not isinstance(other, (package.group, package._chain)):
+        while type(chord.body) is package.chord:
+            chord = chord.body  # A copy as well.
     body = chord.body
     if isinstance(body, package._chain) and body.tasks and not body.options:
         steps = list(body.tasks) if not isinstance(body.tasks, list) else body.tasks

@@ -18,6 +18,7 @@ from pgtasks.canvas.chord_bodies import (
     unrolled_body,
 )
 from pgtasks.canvas.folding import ends_in_group, is_empty_group, maybe_unroll_group
+from pgtasks.canvas.members import member_of
 from pgtasks.canvas.signature import Signature, as_signature
 from pgtasks.utils.functional import maybe_list
 
@@ -59,7 +60,7 @@ def prepare_steps(
     steps, args, kwargs = flat_steps(tasks, app, args, kwargs, split=clone)
     if clone:
         steps = [
-            step.clone(args, kwargs) if number == 0 else step.clone()
+            called_with(step, args, kwargs) if number == 0 else step.clone()
             for number, step in enumerate(steps)
         ]
     elif steps and args and not steps[0].immutable:
@@ -77,10 +78,23 @@ def prepare_steps(
         link_error=link_error,
         use_link=use_link,
     )
-    if clone:
-        for step in frozen:
+    # Groups share their members with the chords that are made of them, and are not to hold
+    # in each of these all that follows.
+    written = set() if clone else {id(step) for step in steps}
+    for step in frozen:
+        if id(step) not in written:
             _strip_chord_header_links(step)
     return frozen, results
+
+
+def called_with(step: Any, args: Any, kwargs: Any) -> Any:
+    """A copy of a step with more arguments, which those of a group are its members'."""
+    copy = step.clone(args, kwargs)
+    if (args or kwargs) and isinstance(step, package.group):
+        copy.tasks = [
+            called_with(member_of(task, step.app), args, kwargs) for task in step.tasks
+        ]
+    return copy
 
 
 def flat_steps(
@@ -152,8 +166,14 @@ def _led_to(step: Any, following: Any, app: Any, options: dict[str, Any]) -> Any
 
     As a step of its own, that would follow every member of the group.
     """
+    if isinstance(step, (package.group, package.chord)) and isinstance(step.tasks, tuple):
+        step.tasks = list(step.tasks)  # In which the frozen members can be put.
     if isinstance(step, package.group):
-        return package.chord(step, body=following, app=app, **options)
+        # The ids are given to the group itself, whose results are handed out.
+        step.id = step.id or package.uuid()
+        chord: Any = package.chord(step, body=following, app=app, **options)
+        chord.tasks = package.group(step.tasks, app=app, task_id=step.id)
+        return chord
     if isinstance(step, package.chord):
         return _variant(step, body=_led_to(step.body, following, app, options))
     *tasks, last = step.tasks

@@ -1,4 +1,4 @@
-"""Signed jobs: whoever cannot sign with a known key cannot have anything run."""
+"""Signed jobs: no arguments are read that nobody known has signed."""
 
 from __future__ import annotations
 

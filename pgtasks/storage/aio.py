@@ -27,7 +27,7 @@ from pgtasks.storage.database import (
     full_jitter,
 )
 from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
-from pgtasks.storage.pool import MAX_AGE, MAX_IDLE, PATIENCE
+from pgtasks.storage.pool import MAX_AGE, MAX_IDLE, PATIENCE, patience
 from pgtasks.storage.query import Query, Row
 
 __all__ = ["AsyncDatabase"]
@@ -52,6 +52,7 @@ class AsyncDatabase:
         self.url = database.url
         self.schema = database.schema
         self.pool_size = database.pool_size
+        self.pool_timeout = database.pool_timeout
         self.endpoint = database.endpoint
         self._pools: dict[int, _Pool] = {}
 
@@ -141,7 +142,9 @@ class AsyncDatabase:
                     self._pools.pop(key, None)
                     each.close()
             forget_inherited()
-            pool = self._pools[id(loop)] = _Pool(self.endpoint, self.pool_size, loop)
+            pool = self._pools[id(loop)] = _Pool(
+                self.endpoint, self.pool_size, self.pool_timeout, loop
+            )
         return pool
 
 
@@ -168,10 +171,15 @@ class _Pool:
     """The connections of one loop in one process: last in, first out."""
 
     def __init__(
-        self, endpoint: Endpoint, size: int, loop: asyncio.AbstractEventLoop
+        self,
+        endpoint: Endpoint,
+        size: int,
+        patience: float | None,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._endpoint = endpoint
         self._size = size
+        self._patience = patience
         self._loop = weakref.ref(loop)
         self._pid = os.getpid()
         self._idle: list[AsyncSession] = []
@@ -185,7 +193,7 @@ class _Pool:
         return loop is None or loop.is_closed() or self._pid != os.getpid()
 
     async def take(self, timeout: float | None) -> AsyncSession:
-        await self._acquire(PATIENCE if timeout is None else timeout)
+        await self._acquire(patience(timeout, self._patience))
         try:
             while self._idle:
                 session = self._idle.pop()
@@ -217,12 +225,12 @@ class _Pool:
         self._closed = True
         self.renew()
 
-    async def _acquire(self, patience: float) -> None:
+    async def _acquire(self, seconds: float) -> None:
         if not self._permits.locked():
             await self._permits.acquire()
             return
         try:
-            await asyncio.wait_for(self._permits.acquire(), patience)
+            await asyncio.wait_for(self._permits.acquire(), seconds)
         except asyncio.TimeoutError:
             raise StorageBusy(
                 f"All {self._size} connections of this event loop to PostgreSQL at "

@@ -34,6 +34,8 @@ class Database:
         url: ``postgresql://…``, also in SQLAlchemy's spelling, or a libpq DSN.
         schema: Where the tables are.
         pool_size: At most this many connections at a time in one process.
+        pool_timeout: Seconds to wait for one of them when all are in use; None waits as
+            long as there is for the query, else 30 s.
         application_name: Shown in ``pg_stat_activity``.
         statement_timeout: Seconds after which the server gives up on a statement.
         lock_timeout: Seconds that a statement waits for one lock.
@@ -49,6 +51,7 @@ class Database:
         *,
         schema: str = "pgtasks",
         pool_size: int = 10,
+        pool_timeout: float | None = None,
         application_name: str = "pgtasks",
         statement_timeout: float = 30.0,
         lock_timeout: float = 3.0,
@@ -59,6 +62,7 @@ class Database:
         self.url = url
         self.schema = schema
         self.pool_size = pool_size
+        self.pool_timeout = pool_timeout
 
         def endpoint(url: str, pooled: bool | None) -> Endpoint:
             return Endpoint(
@@ -73,10 +77,11 @@ class Database:
         self.endpoint = endpoint(url, pooled)
         self.endpoint.insist_on(settings or {})
         self.direct = self.endpoint if direct_url is None else endpoint(direct_url, None)
-        self._pool = Pool(self.endpoint, pool_size)
+        self._pool = self._new_pool()
         self._again: dict[str, Any] = {
             "schema": schema,
             "pool_size": pool_size,
+            "pool_timeout": pool_timeout,
             "application_name": application_name,
             "statement_timeout": statement_timeout,
             "lock_timeout": lock_timeout,
@@ -149,7 +154,7 @@ class Database:
 
         The next query opens new ones.
         """
-        pool, self._pool = self._pool, Pool(self.endpoint, self.pool_size)
+        pool, self._pool = self._pool, self._new_pool()
         pool.close()
 
     def _persist(
@@ -219,8 +224,11 @@ class Database:
         # The hook below does this in time; but uWSGI forks without running hooks.
         if self._pool.pid != os.getpid():
             forget_inherited()
-            self._pool = Pool(self.endpoint, self.pool_size)
+            self._pool = self._new_pool()
         return self._pool
+
+    def _new_pool(self) -> Pool:
+        return Pool(self.endpoint, self.pool_size, self.pool_timeout)
 
 
 FOREIGN_STATEMENT = ("26000", "42P05")
@@ -230,7 +238,7 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 def _begin_anew() -> None:
     # A lock of the parent's may have been held when it forked: new pools, new locks.
     for database in list(_databases):
-        database._pool = Pool(database.endpoint, database.pool_size)
+        database._pool = database._new_pool()
 
 
 os.register_at_fork(after_in_child=_begin_anew)

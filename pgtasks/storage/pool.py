@@ -10,7 +10,7 @@ import weakref
 from pgtasks.storage.connections import Endpoint, Session
 from pgtasks.storage.errors import StorageBusy
 
-__all__ = ["MAX_AGE", "MAX_IDLE", "PATIENCE", "Pool"]
+__all__ = ["MAX_AGE", "MAX_IDLE", "PATIENCE", "Pool", "patience"]
 
 # Connections that nobody missed for this long, or that are this old, are closed when
 # another one comes back: a burst of threads shall not cost the server for ever, and the
@@ -21,6 +21,18 @@ MAX_AGE = 3600.0
 PATIENCE = 30.0
 
 
+def patience(timeout: float | None, most: float | None) -> float:
+    """Seconds to wait for a connection when all are in use.
+
+    Args:
+        timeout: The seconds that there are for everything, if anybody has said so.
+        most: How long to wait at most; None waits for ``timeout``, else `PATIENCE`.
+    """
+    if most is None:
+        return PATIENCE if timeout is None else timeout
+    return most if timeout is None else min(timeout, most)
+
+
 class Pool:
     """The connections of one process: last in, first out, opened when none is idle.
 
@@ -28,10 +40,13 @@ class Pool:
     atomic), so that a signal handler may call ``delay()`` in the middle of another.
     """
 
-    def __init__(self, endpoint: Endpoint, size: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, size: int, patience: float | None = None
+    ) -> None:
         self.pid = os.getpid()
         self._endpoint = endpoint
         self._size = size
+        self._patience = patience
         self._idle: list[Session] = []
         self._freed = threading.Condition(threading.Lock())
         self._waiting = 0
@@ -56,8 +71,7 @@ class Pool:
                 session = self._idle.pop()
             except IndexError:
                 if deadline is None:
-                    patience = PATIENCE if timeout is None else timeout
-                    deadline = time.monotonic() + patience
+                    deadline = time.monotonic() + patience(timeout, self._patience)
                 if self._reserve(deadline):
                     return self._connect(timeout)
             else:

@@ -169,10 +169,6 @@ class Books:
             again = again or settlement.state in ("scheduled", "retryable")
         if again:
             self.stager.wakeup.set()
-        if self.app.conf.worker_deduplicate_successful_tasks:
-            for settlement in batch:
-                if settlement.state == "completed":
-                    state.successful_requests.add(settlement.task_id)
 
     def _on_runnable(self, queues: set[str]) -> None:
         if not queues.isdisjoint(self.queues):

@@ -730,7 +730,7 @@ def test_signing_is_set_up_by_the_application(
 
     app.setup_security({"json"}, key="k.pem", cert="c.pem", store="*.pem")
 
-    arguments = ({"json"}, "k.pem", None, "c.pem", "*.pem", "sha256", "json")
+    arguments = ({"json"}, "k.pem", None, "c.pem", "*.pem", None, "json")
     assert heard == [(arguments, {"app": app})]
 
 

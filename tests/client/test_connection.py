@@ -285,10 +285,20 @@ def test_settings_reach_the_database(make_app: Make) -> None:
         database_schema="jobs",
         database_direct_url="postgresql://server/x",
         broker_pool_limit=3,
+        broker_pool_acquire_timeout=0.5,
     )
 
     assert (app.database.schema, app.database.pool_size) == ("jobs", 3)
+    assert (app.database.pool_timeout, app.async_database.pool_timeout) == (0.5, 0.5)
     assert app.database.direct is not app.database.endpoint
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_there_is_always_a_pool(make_app: Make, limit: int | None) -> None:
+    app = make_app(broker="postgresql://server/x", broker_pool_limit=limit)
+
+    assert app.database.pool_size == app.async_database.pool_size == 10
+    assert app.database.pool_timeout is None
 
 
 @pytest.mark.parametrize(

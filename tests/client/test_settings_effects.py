@@ -13,6 +13,7 @@ from kombu import Queue
 from pgtasks import Celery, states
 from pgtasks.app import publish
 from pgtasks.app.memory import queue_of
+from pgtasks.app.trace import execute
 from pgtasks.exceptions import (
     AlwaysEagerIgnored,
     ContentDisallowed,
@@ -20,6 +21,7 @@ from pgtasks.exceptions import (
     PayloadTooLarge,
     QueueNotFound,
 )
+from pgtasks.storage import workers
 
 Make = Callable[..., Celery]
 
@@ -349,3 +351,36 @@ def test_a_client_remembers_as_many_results_as_the_setting_says(make_app: Make) 
         app.backend._cache[str(number)] = {"status": states.SUCCESS}
 
     assert sorted(app.backend._cache) == ["1", "2"]
+
+
+# ── settings that say what is always so ─────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("deduplicate", [False, True])
+@pytest.mark.parametrize("written", ["before", "after"])
+def test_a_job_that_has_succeeded_is_never_delivered_again(
+    postgres_app: Celery, desk: Any, deduplicate: bool, written: str
+) -> None:
+    postgres_app.conf.worker_deduplicate_successful_tasks = deduplicate
+    runs = []
+
+    @postgres_app.task(acks_late=True, reject_on_worker_lost=True, max_attempts=9)
+    def work() -> str:
+        runs.append(work.request.id)
+        return "done"
+
+    result = work.delay()
+    doomed, other = desk(postgres_app), desk(postgres_app)
+    (job,) = doomed.claim()
+    outcome = execute(postgres_app, job, hostname="celery@doomed")
+    # The worker is given up with the job, before or after it has written its success.
+    if written == "before":
+        doomed.settle(job, outcome)
+    postgres_app.database.run(workers.bury(doomed.worker, beat=0))
+    rescued = postgres_app.database.run(workers.rescue(worker=other.worker))
+    if written == "after":
+        assert rescued.released == 1
+        doomed.settle(job, outcome)
+
+    assert other.work_off() == []
+    assert (result.get(timeout=10), runs) == ("done", [result.id])

@@ -23,6 +23,13 @@ def add(x: int, y: int, seconds: float = 0) -> int:
     return x + y
 
 
+@app.task
+def once(x: int, seconds: float) -> int:
+    """Not declared safe to run again."""
+    time.sleep(seconds)
+    return x
+
+
 @app.task(**SAFE)
 def mul(x: int, y: int) -> int:
     return x * y

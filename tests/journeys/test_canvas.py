@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fleet import Fleet
-from helpers import eventually
+from helpers import children, eventually
 from pgtasks import chain, chord, group
 from pgtasks.exceptions import ChordError
 
@@ -173,6 +173,31 @@ def test_failures_reach_everybody_who_waits(fleet: Fleet, kitchen: Any) -> None:
     eventually(
         lambda: fleet.events().get(failed.id) == ["ChordError"], message=fleet.events
     )
+
+
+def test_a_chain_goes_on_when_a_task_that_was_given_up_has_finished_after_all(
+    fleet: Fleet, kitchen: Any
+) -> None:
+    sleeper = fleet.start("-c", "1", "-Q", "journey", app="kitchen")
+    result = (kitchen.once.s(1, 0.5) | kitchen.add.s(10) | kitchen.add.s(100)).delay()
+    ids = [result.parent.parent.id, result.parent.id, result.id]
+    eventually(
+        lambda: fleet.query("select true from pgtasks.jobs where state = 'executing'")
+    )
+    processes = [sleeper.pid, *children(sleeper.pid)]
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    fleet.start("-c", "1", "-Q", "journey", app="kitchen")
+
+    assert set(fleet.wait(ids).values()) == {"discarded"}
+    for pid in processes:
+        os.kill(pid, signal.SIGCONT)
+
+    eventually(
+        lambda: set(fleet.states(ids).values()) == {"completed"},
+        message=lambda: str(fleet.states(ids)),
+    )
+    assert kitchen.app.AsyncResult(result.id).get(timeout=5) == 111
 
 
 def test_every_work_flow_ends_rightly_however_often_workers_are_killed(

@@ -139,6 +139,25 @@ def papers(tmp_path):
 
 
 @pytest.mark.usefixtures("_serializers_as_they_were")
+def test_the_digest_is_that_of_the_settings_unless_one_is_given(
+    app, papers, monkeypatch
+) -> None:
+    digests = []
+    monkeypatch.setattr(
+        "pgtasks.security.register_auth", lambda *args: digests.append(args[-2])
+    )
+    monkeypatch.setattr("pgtasks.security.registry._set_default_serializer", print)
+    app.conf.update(
+        task_serializer="auth", accept_content=["auth"], security_digest="sha512", **papers
+    )
+
+    app.setup_security(["json"])
+    app.setup_security(["json"], digest="sha384")
+
+    assert digests == ["sha512", "sha384"]
+
+
+@pytest.mark.usefixtures("_serializers_as_they_were")
 def test_a_signed_job_runs_and_no_other(app, papers) -> None:
     from kombu.exceptions import ContentDisallowed
     from kombu.serialization import registry

@@ -123,6 +123,23 @@ def test_the_pool_has_a_bound_and_says_so(database_url: str) -> None:
     asyncio.run(main())
 
 
+def test_nobody_waits_for_a_connection_longer_than_the_pool_says(
+    database_url: str,
+) -> None:
+    async def main() -> None:
+        async with opened(database_url, pool_size=1, pool_timeout=0.05) as database:
+            slow = asyncio.create_task(database.run(ask("select pg_sleep(20)")))
+            await asyncio.sleep(0)
+            for timeout in (None, 20.0):
+                with pytest.raises(StorageBusy, match="All 1 connections"):
+                    await database.run(PID, timeout=timeout)
+            slow.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await slow
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_query_does_not_shift_the_answers(database_url: str) -> None:
     async def main() -> int:
         async with opened(database_url, pool_size=1) as database:

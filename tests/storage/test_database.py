@@ -227,6 +227,19 @@ def test_the_pool_has_a_bound_and_says_so(database_url: str, admin: Admin) -> No
     database.close()
 
 
+def test_nobody_waits_for_a_connection_longer_than_the_pool_says(
+    database_url: str, admin: Admin
+) -> None:
+    database = Database(database_url, pool_size=1, pool_timeout=0.05)
+    tight = database.under({"work_mem": "1MB"})
+
+    for each in (database, tight):
+        for timeout in (None, 20.0):
+            with occupied(each, admin), pytest.raises(StorageBusy, match="All 1 conn"):
+                each.run(PID, timeout=timeout)
+        each.close()
+
+
 def test_who_waits_gets_the_connection_that_comes_free(
     database_url: str, admin: Admin
 ) -> None:
