@@ -27,6 +27,7 @@ from pgtasks.storage.database import (
     full_jitter,
 )
 from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
+from pgtasks.storage.exchange import ask
 from pgtasks.storage.pool import MAX_AGE, MAX_IDLE, PATIENCE, patience
 from pgtasks.storage.query import Query, Row
 
@@ -116,7 +117,7 @@ class AsyncDatabase:
         session = await pool.take(timeout)
         try:
             if timeout is None and not self.endpoint.pooled:
-                return await _fetch(session, statement, params)
+                return await session.wait(ask(session, statement, params))
             local = self.endpoint.local_settings(timeout)
             return await _fetch_under(local, session, statement, params)
         except (psycopg.Error, UnicodeEncodeError) as error:
@@ -146,13 +147,6 @@ class AsyncDatabase:
                 self.endpoint, self.pool_size, self.pool_timeout, loop
             )
         return pool
-
-
-async def _fetch(session: AsyncSession, statement: bytes, params: list[Any]) -> list[Row]:
-    cursor: psycopg.AsyncRawCursor[Row] = psycopg.AsyncRawCursor(session)
-    await cursor.execute(statement, params)
-    result = cursor.pgresult
-    return await cursor.fetchall() if result is not None and result.nfields else []
 
 
 async def _fetch_under(

@@ -266,7 +266,7 @@ class Line:
 
 
 class Session(psycopg.Connection[Row]):
-    """A psycopg connection and its `Line`."""
+    """A psycopg connection, its `Line`, and the names of the statements prepared in it."""
 
     # psycopg takes this attribute as the mark of a connection that somebody keeps:
     # it may then be dropped at the end of the program without a ResourceWarning.
@@ -275,6 +275,7 @@ class Session(psycopg.Connection[Row]):
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pgconn, *args, **kwargs)
         self.line = Line(pgconn)
+        self.prepared: dict[bytes, bytes] = {}
 
 
 class AsyncSession(psycopg.AsyncConnection[Row]):
@@ -285,6 +286,7 @@ class AsyncSession(psycopg.AsyncConnection[Row]):
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pgconn, *args, **kwargs)
         self.line = Line(pgconn)
+        self.prepared: dict[bytes, bytes] = {}
 
 
 def is_idle(session: Session | AsyncSession) -> bool:

@@ -16,6 +16,7 @@ import psycopg
 
 from pgtasks.storage.connections import Endpoint, Session, forget_inherited, is_idle
 from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
+from pgtasks.storage.exchange import ask
 from pgtasks.storage.pool import PATIENCE, Pool
 from pgtasks.storage.query import Query, Row, in_schema
 
@@ -196,7 +197,7 @@ class Database:
         session = pool.take(timeout)
         try:
             if timeout is None and not self.endpoint.pooled:
-                rows = _fetch(session, statement, params)
+                rows = session.wait(ask(session, statement, params))
             else:
                 local = self.endpoint.local_settings(timeout)
                 rows = _fetch_under(local, session, statement, params)
@@ -242,13 +243,6 @@ def _begin_anew() -> None:
 
 
 os.register_at_fork(after_in_child=_begin_anew)
-
-
-def _fetch(session: Session, statement: bytes, params: list[Any]) -> list[Row]:
-    cursor: psycopg.RawCursor[Row] = psycopg.RawCursor(session)
-    cursor.execute(statement, params)
-    result = cursor.pgresult
-    return cursor.fetchall() if result is not None and result.nfields else []
 
 
 SET_LOCAL = b"""

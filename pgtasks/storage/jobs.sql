@@ -124,9 +124,9 @@ where %(wake)s::text = 'always'
 -- seconds. The size that comes instead tells the job's reader to refuse it (R11).
     job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, job.retries,
     job.max_attempts, job.crashes, job.lost,
-    case when octet_length(job.args) <= %(max_size)s then job.args end,
-    case when octet_length(job.kwargs) <= %(max_size)s then job.kwargs end,
-    case when octet_length(job.body) <= %(max_size)s then job.body end,
+    case when octet_length(job.args) <= %(max_size)s::bigint then job.args end,
+    case when octet_length(job.kwargs) <= %(max_size)s::bigint then job.kwargs end,
+    case when octet_length(job.body) <= %(max_size)s::bigint then job.body end,
     job.content_type, job.content_encoding,
     greatest(octet_length(job.args), octet_length(job.kwargs), octet_length(job.body),
              octet_length(job.headers), octet_length(job.embed)),
@@ -137,8 +137,8 @@ where %(wake)s::text = 'always'
     job.time_limit, job.soft_time_limit, job.ignore_result,
     job.root_id, job.parent_id, job.group_id, job.group_index, job.chord, job.awaits,
     job.origin,
-    case when octet_length(job.headers) <= %(max_size)s then job.headers end,
-    case when octet_length(job.embed) <= %(max_size)s then job.embed end,
+    case when octet_length(job.headers) <= %(max_size)s::bigint then job.headers end,
+    case when octet_length(job.embed) <= %(max_size)s::bigint then job.embed end,
     job.claim_token::text, job.scheduled_at::text
 
 -- name: fetch_queue
