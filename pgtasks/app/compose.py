@@ -37,6 +37,7 @@ class Request(NamedTuple):
     add_to_parent: bool
     connection: Any
     patience: tuple[float, ...]
+    durable: bool
     #: Arguments of ``after_task_publish``, if anybody hears them.
     told: dict[str, Any] | None
 
@@ -111,6 +112,7 @@ class Composer:
         #: From here on there is something to say about the size of a call.
         self.noted_size = min(self.body_max_size or 2**62, self.body_warn_size or 2**62)
         self.naive_zone = None if conf.enable_utc else self.app.timezone
+        self.durable = values.is_durable(conf.task_default_delivery_mode)
         self.retry = conf.task_publish_retry
         self.policy = dict(conf.task_publish_retry_policy or {})
         self.pauses = _pauses(self.policy) if self.retry else ()
@@ -147,6 +149,7 @@ class Composer:
             left, special.get("route_name") or name, args, kwargs, task_type
         )
 
+        mode = left.get("delivery_mode")
         parent = app.current_worker_task
         priority = left.pop("priority", None)
         if parent is not None:
@@ -188,6 +191,7 @@ class Composer:
             special.get("add_to_parent", True),
             _lent(special.get("connection")),
             pauses,
+            self.durable if mode is None else values.is_durable(mode),
             told,
         )
 

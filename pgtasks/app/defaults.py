@@ -430,7 +430,13 @@ NAMESPACES: dict[str, Any] = {
         "inherit_parent_priority": Option(
             False, "bool", "A job sent by a task has the task's priority."
         ),
-        "default_delivery_mode": Option(2, "string", "Accepted: every job is durable."),
+        "default_delivery_mode": Option(
+            2,
+            "string",
+            "2 or 'persistent': delay() returns when the job is on disk. 1 or 'transient': it "
+            "does not wait for the disk, and a crash of the server may forget the jobs of the "
+            "last moment (three times wal_writer_delay, 0.6 s).",
+        ),
         "default_queue": Option("celery", "string", "Queue of jobs that name none."),
         "default_queue_type": _broker("classic"),
         "default_exchange": Option(

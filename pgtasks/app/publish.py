@@ -230,7 +230,7 @@ class Sender(Composer):
         if ending is not None and ending.takes(request.job):
             inserted = None
         else:
-            (inserted,) = self._insert([request.job], request)
+            (inserted,) = self._insert([request.job], request, durable=request.durable)
         _tell(request)
         return inserted
 
@@ -243,7 +243,9 @@ class Sender(Composer):
         if ending is not None and ending.gathering:
             inserted: Any = [None for job in jobs if ending.takes(job)]
         else:
-            inserted = self._insert(jobs, _leading(requests))
+            inserted = self._insert(
+                jobs, _leading(requests), durable=any(each.durable for each in requests)
+            )
         return self._results_of(requests, results, inserted)
 
     async def asend_chunk(
@@ -251,7 +253,9 @@ class Sender(Composer):
     ) -> list[Any]:
         """`send_chunk` for coroutines."""
         jobs = [request.job for request in requests]
-        inserted = await self._ainsert(jobs, _leading(requests))
+        inserted = await self._ainsert(
+            jobs, _leading(requests), durable=any(each.durable for each in requests)
+        )
         return self._results_of(requests, results, inserted)
 
     def _results_of(
@@ -265,7 +269,7 @@ class Sender(Composer):
                 result.conflict = True
         return list(results)
 
-    def _insert(self, jobs: list[NewJob], request: Request) -> Any:
+    def _insert(self, jobs: list[NewJob], request: Request, *, durable: bool) -> Any:
         if self.in_memory:
             from pgtasks.app.memory import queue_of
 
@@ -287,7 +291,8 @@ class Sender(Composer):
             try:
                 # Whoever asks again has the ids of the first time: an insert whose
                 # answer was lost is not made twice (R2).
-                inserted = database.run(storage.insert(jobs, again=again))
+                query = storage.insert(jobs, again=again, durable=durable)
+                inserted = database.run(query)
             except (StorageUnavailable, StorageBusy) as error:
                 if pause is None:
                     raise _unreachable(error, len(request.patience)) from error
@@ -308,11 +313,13 @@ class Sender(Composer):
         if ending is not None and ending.takes(request.job):
             inserted = None
         else:
-            (inserted,) = await self._ainsert([request.job], request)
+            (inserted,) = await self._ainsert(
+                [request.job], request, durable=request.durable
+            )
         _tell(request)
         return inserted
 
-    async def _ainsert(self, jobs: list[NewJob], request: Request) -> Any:
+    async def _ainsert(self, jobs: list[NewJob], request: Request, *, durable: bool) -> Any:
         if self.in_memory:
             from pgtasks.app.memory import queue_of
 
@@ -333,7 +340,8 @@ class Sender(Composer):
         again = False
         for pause in (*request.patience, None):
             try:
-                inserted = await database.run(storage.insert(jobs, again=again))
+                query = storage.insert(jobs, again=again, durable=durable)
+                inserted = await database.run(query)
             except (StorageUnavailable, StorageBusy) as error:
                 if pause is None:
                     raise _unreachable(error, len(request.patience)) from error

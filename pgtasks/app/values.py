@@ -189,6 +189,23 @@ def accepted(content: Collection[str] | None) -> frozenset[str]:
     return frozenset(prepare_accept_content(names))
 
 
+def is_durable(mode: Any) -> bool:
+    """Whether a ``delivery_mode`` asks for jobs that outlive a crash of the server.
+
+    Raises:
+        ValueError: It is none of those that kombu knows.
+    """
+    if mode not in DELIVERY_MODES:
+        raise ValueError(
+            f"delivery_mode is {mode!r}: give 2 or 'persistent' (the job is on disk when the "
+            f"call returns), or 1 or 'transient' (it need not be)."
+        )
+    return DELIVERY_MODES[mode]
+
+
+DELIVERY_MODES = {2: True, "persistent": True, 1: False, "transient": False}
+
+
 def check_accepted(content_type: str, accept: frozenset[str], serializer: str) -> None:
     """Refuse to send what this application refuses to read.
 

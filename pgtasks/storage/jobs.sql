@@ -16,7 +16,9 @@ select id, task_id,
        case when exists (select from pgtasks.workers
                          where asleep and inserted.queue = any(queues))
              and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(inserted.queue))
-            then pg_notify('pgtasks.jobs', inserted.queue)::text end
+            then pg_notify('pgtasks.jobs', inserted.queue)::text end,
+       -- For this transaction alone: the commit does not wait for the disk.
+       case when not %(durable)s::boolean then set_config('synchronous_commit', 'off', true) end
 from inserted
 
 -- fragment: document
@@ -118,6 +120,8 @@ where %(wake)s::text = 'always'
        and exists (select from pgtasks.workers
                    where asleep and (fresh.queue = '' or fresh.queue = any(queues)))
        and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(fresh.queue)))
+union all
+select null, set_config('synchronous_commit', 'off', true) where not %(durable)s::boolean
 
 -- fragment: claimed
 -- What is too large is left in the table: 300 MB in one row would cost its neighbours

@@ -35,6 +35,16 @@ def one(first: int, count: int) -> dict[str, Any]:
     return {"rate": (count - WARM) / watch.seconds, "client_us": watch.cpu_us(count - WARM)}
 
 
+def transient(first: int, count: int) -> dict[str, Any]:
+    """`one`, of jobs that need not be on disk when the call returns."""
+    for place in range(first, first + WARM):
+        noop.apply_async((place,), delivery_mode="transient")
+    with Stopwatch() as watch:
+        for place in range(first + WARM, first + count):
+            noop.apply_async((place,), delivery_mode="transient")
+    return {"transient_rate": (count - WARM) / watch.seconds}
+
+
 def send(first: int, count: int) -> dict[str, Any]:
     """Send jobs, whatever it takes."""
     for place in range(first, first + count):
@@ -262,7 +272,7 @@ class Stopwatch:
 
 
 _OPERATIONS = (
-    one, send, bulk, kept, idle, due, far, canvas, naps, hammer, lend, clear,
+    one, transient, send, bulk, kept, idle, due, far, canvas, naps, hammer, lend, clear,
 )  # fmt: skip
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     each.__name__: each for each in _OPERATIONS

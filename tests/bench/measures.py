@@ -142,7 +142,8 @@ def enqueue(system: System, sizes: Sizes) -> Numbers:
     """Send jobs one by one from one producer."""
     before = system.server_cpu()
     numbers = system.client("one", first=0, count=sizes.one)
-    return numbers | _server_us(system, before, sizes.one)
+    numbers |= _server_us(system, before, sizes.one)
+    return numbers | system.client("transient", first=sizes.one, count=sizes.one)
 
 
 def bulk(system: System, sizes: Sizes) -> Numbers:

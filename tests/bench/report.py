@@ -92,6 +92,9 @@ LINES = (
     ),
     Line("drain", "rate", "drain", "jobs/s", times={"redis": 8, "rabbitmq": 5}),
     Line("enqueue", "rate", "`delay()` one by one", "jobs/s", times={"redis": 1.5}),
+    Line(
+        "enqueue", "transient_rate", "the same with `delivery_mode='transient'`", "jobs/s"
+    ),
     Line("bulk", "rate", "bulk enqueue, ids returned", "jobs/s", bar=25_000),
     Line(
         "idle",

@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pgtasks import Celery, exceptions, signals
+from pgtasks import Celery, exceptions, group, signals
 from pgtasks.app import publish
 from pgtasks.app.memory import queue_of
 from pgtasks.result import ResultSet
@@ -825,3 +825,58 @@ def test_a_forked_process_says_that_it_was_itself(memory_app):
 
     _, second = queue_of(memory_app).get(["celery"], 10)
     assert second.origin == own.origin != "gen-1@elsewhere"
+
+
+# ── whether a call waits for the disk ───────────────────────────────────────────────────
+
+
+@pytest.fixture
+def durabilities(monkeypatch):
+    """Whether each insert waited for the disk, as its transaction saw it at the end."""
+    from pgtasks.storage.database import Database
+
+    seen: list[bool] = []
+    run = Database.run
+
+    def look(self, query, **options):
+        if "durable" in query.params:
+            seen.append(query.params["durable"])
+        return run(self, query, **options)
+
+    monkeypatch.setattr(Database, "run", look)
+    return seen
+
+
+def test_a_transient_call_does_not_wait_for_the_disk(postgres_app, durabilities):
+    @postgres_app.task(name="tests.page")
+    def page():
+        return None
+
+    page.delay()
+    page.apply_async(delivery_mode="transient")
+    page.apply_async(delivery_mode=1)
+    page.apply_async(delivery_mode=2)
+    postgres_app.conf.task_default_delivery_mode = "transient"
+    page.delay()
+    page.apply_async(delivery_mode="persistent", countdown=5)
+    page.delay_many([()] * 3)
+
+    assert durabilities == [True, False, False, True, False, True, False]
+
+
+def test_a_work_flow_is_as_durable_as_the_most_durable_of_its_jobs(
+    postgres_app, durabilities
+):
+    @postgres_app.task(name="tests.page")
+    def page():
+        return None
+
+    group(page.si().set(delivery_mode=1), page.si()).delay()
+    group(page.si().set(delivery_mode=1), page.si().set(delivery_mode=1)).delay()
+
+    assert durabilities == [True, False]
+
+
+def test_another_delivery_mode_is_refused(app, anything):
+    with pytest.raises(ValueError, match=r"delivery_mode is 'often'.*transient"):
+        anything.apply_async(delivery_mode="often")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -12,7 +13,7 @@ import pytest
 from fix_bench import Bench
 from helpers import eventually
 from pgtasks.job import Error, NewJob, Outcome
-from pgtasks.storage import jobs, results, workers
+from pgtasks.storage import borrowed, jobs, results, workers
 from pgtasks.storage.errors import BadData
 
 
@@ -296,6 +297,23 @@ def test_one_statement_settles_every_kind_of_end(bench: Bench):
     assert accepted == {job.id for job in claimed.values()}
     states = dict(bench.rows("select task_id, state::text from pgtasks.all_jobs"))
     assert states == {name: state for name, (state, _) in ends.items()}
+
+
+@pytest.mark.parametrize("fields", [{}, {"delay": 5.0}], ids=["one plain job", "any"])
+def test_an_insert_that_need_not_be_durable_says_so_of_its_own_transaction(
+    bench: Bench, fields: dict[str, Any]
+):
+    def waits() -> str:
+        [(setting,)] = bench.rows("show synchronous_commit")
+        return setting
+
+    for durable, within in ((True, "on"), (False, "off")):
+        with bench.connection.transaction():
+            query = jobs.insert([new(**fields)], durable=durable)
+            [inserted] = borrowed.run(query, on=bench.connection)
+            assert inserted.id is not None
+            assert waits() == within
+        assert waits() == "on"
 
 
 def passing(worker: str, *queues: str) -> jobs.Claim:
