@@ -55,7 +55,8 @@ Redis runs without persistence: nothing in it survives a restart.
   Processor time is what the kernel charged to all processes of worker and servers,
   from the first job until half a second after the last.
 * **`delay()` one by one**: {sizes.one:,} calls by one process.
-  Ours return when the job is on disk, and with `delivery_mode='transient'` they do not wait for that.
+  Ours return when the job is on disk; with `delivery_mode='transient'` they do not wait
+  for that.
 * **bulk enqueue**: {sizes.bulk:,} jobs in one call of `delay_many()`.
   Celery has no such call; its figure is a loop of {sizes.loop:,} with a kept producer.
 * **idle**: {sizes.idle} jobs after {warm} to get warm,
