@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 __all__ = ["Error", "Job", "NewJob", "Outcome"]
@@ -82,21 +83,20 @@ class NewJob:
 
     def document(self) -> dict[str, Any]:
         """The fields that differ from the table's defaults, as a JSON object."""
-        document = {}
-        for name, default in _DEFAULTS:
-            value = getattr(self, name)
-            if value != default:
-                document[name] = value
+        given = zip(_NAMES, _values(self), _DEFAULTS, strict=True)
+        document = {name: value for name, value, default in given if value != default}
         if self.body is not None:
             document["body"] = "\\x" + self.body.hex()
         return document
 
 
 _REQUIRED = object()
+_NAMES = [each.name for each in fields(NewJob)]
 _DEFAULTS = [
-    (each.name, _REQUIRED if each.name in ("task", "task_id") else each.default)
+    _REQUIRED if each.name in ("task", "task_id") else each.default
     for each in fields(NewJob)
 ]
+_values = attrgetter(*_NAMES)
 
 
 class Job(NamedTuple):

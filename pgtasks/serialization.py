@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from pgtasks.exceptions import PayloadTooLarge
@@ -19,12 +19,14 @@ __all__ = [
     "Payload",
     "dump_arguments",
     "dumps",
+    "is_signed",
     "load_arguments",
     "loads",
     "unpack",
 ]
 
 JSON = "application/json"
+SIGNED = "application/data"
 
 
 class Payload(NamedTuple):
@@ -177,8 +179,16 @@ def dump_arguments(
     kwargs: Any,
     serializer: str | None = "json",
     compression: str | None = None,
+    seal: Mapping[str, Any] | None = None,
 ) -> Payload:
     """Serialize the arguments of a task.
+
+    Args:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        serializer: Name or MIME type.
+        compression: Method, as kombu names it.
+        seal: What else a signature is to cover, where the serializer signs.
 
     Raises:
         SerializerNotInstalled: kombu knows no serializer of that name.
@@ -197,9 +207,10 @@ def dump_arguments(
         return _compressed(f"[{written.args}, {written.kwargs}]", JSON, compression)
     from kombu import serialization
 
-    content_type, encoding, data = serialization.dumps(
-        [list(args or ()), dict(kwargs or {})], serializer
-    )
+    parts: list[Any] = [list(args or ()), dict(kwargs or {})]
+    if seal is not None and is_signed(serializer):
+        parts.append(dict(seal))
+    content_type, encoding, data = serialization.dumps(parts, serializer)
     if compression:
         return _compressed(data, content_type, compression)
     body = data.encode() if isinstance(data, str) else bytes(data)
@@ -229,6 +240,7 @@ def load_arguments(
     content_encoding: str | None,
     accept: Collection[str],
     most: int | None = None,
+    seal: Mapping[str, Any] | None = None,
 ) -> tuple[list[Any], dict[str, Any]]:
     """Read the arguments of a task out of its columns.
 
@@ -240,10 +252,12 @@ def load_arguments(
         content_encoding: Column of that name.
         accept: MIME types that may be read.
         most: Bytes that they may take after decompression.
+        seal: What a signature must cover besides; None does not look.
 
     Raises:
         ContentDisallowed: The content type is not among ``accept``.
         DecodeError: They cannot be read, or are no list and no dict.
+        SecurityError: They are signed, and what else was signed is not what is there.
     """
     if body is None and content_type == JSON and JSON in accept:
         if args == "[]" and kwargs == "{}":
@@ -255,12 +269,30 @@ def load_arguments(
         raise _decode_error(
             f"a list of args and kwargs was expected, not {type(found).__name__}"
         )
+    if seal is not None and is_signed(content_type):
+        _check_seal(found[2] if len(found) > 2 else {}, seal)
     positional, keywords = found[0], found[1]
     if not isinstance(positional, (list, tuple)):
         raise _decode_error(f"args must be a list, not {type(positional).__name__}")
     if not isinstance(keywords, dict):
         raise _decode_error(f"kwargs must be an object, not {type(keywords).__name__}")
     return list(positional), keywords
+
+
+def is_signed(serializer: str | None) -> bool:
+    """Whether a serializer, by its name or MIME type, signs what it writes."""
+    return serializer in ("auth", SIGNED)
+
+
+def _check_seal(signed: Any, present: Mapping[str, Any]) -> None:
+    for name, value in present.items():
+        if not isinstance(signed, dict) or signed.get(name) != value:
+            from pgtasks.exceptions import SecurityError
+
+            raise SecurityError(
+                f"The arguments are signed, but not for this {name}: somebody has changed "
+                f"the job, or has put these arguments into another one."
+            )
 
 
 def _decode_error(why: str) -> Any:

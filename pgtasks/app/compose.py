@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pgtasks import serialization, signals
 from pgtasks.app import batch, options, values
 from pgtasks.app.connection import keeps_jobs_in_memory, runs_high_priority_first
+from pgtasks.app.embed import seal
 from pgtasks.app.priority import stored as stored_priority
 from pgtasks.exceptions import AlwaysEagerIgnored, PayloadTooLarge
 from pgtasks.job import NewJob
@@ -260,7 +261,12 @@ class Composer:
         ):
             return self._cast(mould, args, kwargs, task_id, index), mould
         request = self.compose(name, args, kwargs, given)
-        repeats = _is_fixed(fixed) and self._repeats()
+        repeats = (
+            _is_fixed(fixed)
+            and self._repeats()
+            # A signature is for one id.
+            and not serialization.is_signed(request.job.content_type)
+        )
         return request, self._mould(name, fixed, request) if repeats else None
 
     def _cast(
@@ -312,12 +318,18 @@ class Composer:
     def _row(self, draft: options.Draft, priority: Any) -> NewJob:
         name = draft.name
         serializer = draft.serializer or self.serializer
+        headers, embed = draft.headers_text(), draft.embed_text()
         payload = serialization.dump_arguments(
-            draft.args, draft.kwargs, serializer, draft.compression or self.compression
+            draft.args,
+            draft.kwargs,
+            serializer,
+            draft.compression or self.compression,
+            seal(name, draft.task_id, embed)
+            if serialization.is_signed(serializer)
+            else None,
         )
         if payload.content_type not in self.accept:
             values.check_accepted(payload.content_type, self.accept, serializer)
-        headers, embed = draft.headers_text(), draft.embed_text()
         size = payload.size + len(headers or "") + len(embed or "")
         if size > self.noted_size:
             self._check_size(name, size)

@@ -10,12 +10,13 @@ chain of 200 each would otherwise read, and write again, all the links behind it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pgtasks import serialization
 
-__all__ = ["Links", "chord_of", "read", "slim", "stub", "write"]
+__all__ = ["Links", "chord_of", "read", "seal", "slim", "stub", "write"]
 
 #: Between two links. JSON has no bare line break within a value, so that these stand
 #: between links only, and texts can be taken apart without being read.
@@ -94,6 +95,18 @@ def read(text: str) -> dict[str, Any]:
     found: dict[str, Any] = serialization.loads(f"{text[:place].rstrip(', ')}}}")
     found["chain"] = Links(text[place + len(_CHAIN) : -len(_END)])
     return found
+
+
+def seal(task: str, task_id: str, text: str | None) -> dict[str, Any]:
+    """What the signature of a job's arguments covers besides them.
+
+    Args:
+        task: Name of the task.
+        task_id: Its id.
+        text: The column ``embed``.
+    """
+    digest = hashlib.sha256((text or "{}").encode(errors="surrogatepass")).hexdigest()
+    return {"task": task, "id": task_id, "work-flow": digest}
 
 
 def stub(body: Any) -> Any:

@@ -53,6 +53,7 @@ class Reader:
         Raises:
             DecodeError: They cannot be read.
             ContentDisallowed: The settings do not allow to read them.
+            SecurityError: They are signed, but not by anybody known, or not for this job.
             PayloadTooLarge: They are so large that they were left in the table.
         """
         if self.most and job.size > self.most:
@@ -68,6 +69,9 @@ class Reader:
             job.content_encoding,
             self.accept,
             self.most,
+            embed.seal(job.task, job.task_id, job.embed)
+            if serialization.is_signed(job.content_type)
+            else None,
         )
 
     def request(self, job: Job, hostname: str | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pgtasks.backends.propagation import rest_of
 from pgtasks.exceptions import PayloadTooLarge, TaskRevokedError
 from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.result import traced_by_worker
+from pgtasks.serialization import is_signed
 
 if TYPE_CHECKING:
     from pgtasks.app.context import Context
@@ -131,8 +132,9 @@ class Ending:
             outcome.headers = _merged(job.headers, new.headers)
         if new.embed is not None and new.embed != job.embed:
             outcome.embed = new.embed
-        elif job.awaits is not None:
-            # Its new arguments have the results of the header among them.
+        elif job.awaits is not None or is_signed(new.content_type):
+            # Its new arguments have the results of the header among them, or have been
+            # signed together with it.
             outcome.embed = new.embed or "{}"
         if new.queue != job.queue:
             outcome.queue = new.queue

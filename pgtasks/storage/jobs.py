@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from operator import itemgetter
+from dataclasses import fields
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from pgtasks.job import Job, NewJob, Outcome
@@ -102,19 +103,16 @@ class QueueCount(NamedTuple):
     age: float
 
 
-PLAIN: dict[str, object] = {
-    "task": None,
-    "task_id": None,
-    "queue": "celery",
-    "priority": 0,
-    "args": "[]",
-    "kwargs": "{}",
-    "ignore_result": None,
-    "root_id": None,
-    "parent_id": None,
-    "origin": None,
-}
-"""What a job may have, and has otherwise, for the statement of the everyday call."""
+PLAIN = (
+    "task", "task_id", "queue", "priority", "args", "kwargs", "ignore_result", "root_id",
+    "parent_id", "origin",
+)  # fmt: skip
+"""What a job may have for the statement of the everyday call."""
+
+_plain = attrgetter(*PLAIN)
+_RARE = [each for each in fields(NewJob) if each.name not in PLAIN]
+_rare = attrgetter(*[each.name for each in _RARE])
+_NONE_OF_THEM = tuple(each.default for each in _RARE)
 
 
 def insert(
@@ -138,14 +136,15 @@ def insert(
             may forget them within its next 0.6 s; never half of them, nor any others.
             Not for a caller's own transaction.
     """
-    documents = [job.document() for job in jobs]
     if len(jobs) == 1 and not again and wake == "coalesced":
-        [document] = documents
-        if document.keys() <= PLAIN.keys():
-            fields = {**PLAIN, **document, "durable": durable}
-            return Query(SQL["insert_one"], fields, _only_inserted(jobs[0]))
+        [job] = jobs
+        if _rare(job) == _NONE_OF_THEM:
+            values = dict(zip(PLAIN, _plain(job), strict=True))
+            values["durable"] = durable
+            return Query(SQL["insert_one"], values, _only_inserted(job))
     params = {
-        "jobs": json.dumps(documents), "again": again, "wake": wake, "durable": durable
+        "jobs": json.dumps([job.document() for job in jobs]),
+        "again": again, "wake": wake, "durable": durable
     }  # fmt: skip
     ids = [job.task_id for job in jobs]
 

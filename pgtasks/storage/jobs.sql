@@ -1,25 +1,21 @@
 -- name: insert_one
 -- The everyday call, one plain job: what `insert` says, in a plan of half the size.
-with inserted as (
-    insert into pgtasks.jobs (
-        task, task_id, queue, priority, args, kwargs, ignore_result, root_id, parent_id, origin
-    )
-    values (
-        %(task)s::text, %(task_id)s::text, %(queue)s::text, %(priority)s::smallint,
-        %(args)s::text, %(kwargs)s::text, %(ignore_result)s::boolean,
-        %(root_id)s::text, %(parent_id)s::text, %(origin)s::text
-    )
-    on conflict do nothing
-    returning id, task_id, queue
+insert into pgtasks.jobs (
+    task, task_id, queue, priority, args, kwargs, ignore_result, root_id, parent_id, origin
 )
-select id, task_id,
-       case when exists (select from pgtasks.workers
-                         where asleep and inserted.queue = any(queues))
-             and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(inserted.queue))
-            then pg_notify('pgtasks.jobs', inserted.queue)::text end,
-       -- For this transaction alone: the commit does not wait for the disk.
-       case when not %(durable)s::boolean then set_config('synchronous_commit', 'off', true) end
-from inserted
+values (
+    %(task)s::text, %(task_id)s::text, %(queue)s::text, %(priority)s::smallint,
+    %(args)s::text, %(kwargs)s::text, %(ignore_result)s::boolean,
+    %(root_id)s::text, %(parent_id)s::text, %(origin)s::text
+)
+on conflict do nothing
+returning id, task_id,
+    case when exists (select from pgtasks.workers
+                      where asleep and jobs.queue = any(queues))
+          and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(jobs.queue))
+         then pg_notify('pgtasks.jobs', jobs.queue)::text end,
+    -- For this transaction alone: the commit does not wait for the disk.
+    case when not %(durable)s::boolean then set_config('synchronous_commit', 'off', true) end
 
 -- fragment: document
     task text, task_id text, queue text, priority smallint,

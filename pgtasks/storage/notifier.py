@@ -270,16 +270,21 @@ class _Listener:
                     subscription.greeted = True
                     subscription.call(None)
             self._heard(frozenset(missed_at))
-            while arrived:
-                channel, payload = arrived.popleft()
-                for subscription in self._notifier.subscriptions:
-                    if subscription.channel == channel:
-                        subscription.call(payload)
+            self._deliver(arrived)
             if not missed_at and self._notifier.retire(self):
                 return
             idle = not missed_at.keys() <= {each.channel for each in subscriptions}
             self._wait(self._notifier.linger if idle else None, session)
             arrived.extend(_received(session))
+            # Before all else: somebody sleeps until then.
+            self._deliver(arrived)
+
+    def _deliver(self, arrived: deque[tuple[str, str]]) -> None:
+        while arrived:
+            channel, payload = arrived.popleft()
+            for subscription in self._notifier.subscriptions:
+                if subscription.channel == channel:
+                    subscription.call(payload)
 
     def _follow(
         self, session: Session, wanted: set[str], missed_at: dict[str, float | None]

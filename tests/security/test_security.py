@@ -7,9 +7,10 @@ import sys
 from base64 import b64decode, b64encode
 from typing import Any
 
+import psycopg
 import pytest
 
-from pgtasks import Celery
+from pgtasks import Celery, chord
 from pgtasks.exceptions import ImproperlyConfigured, SecurityError
 from pgtasks.security.serialization import DEFAULT_SEPARATOR, SecureSerializer
 from pgtasks.security.utils import cryptography
@@ -184,3 +185,100 @@ def test_a_signed_job_runs_and_no_other(app, papers) -> None:
     finally:
         registry._set_default_serializer("json")
         registry.unregister("auth")
+
+
+# ── what a signature is for ─────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def signed(postgres_app, papers, _serializers_as_they_were):
+    """An application on PostgreSQL that signs, with tasks for work-flows."""
+    from kombu.serialization import registry
+
+    app = postgres_app
+    app.conf.update(
+        task_serializer="auth",
+        accept_content=["auth"],
+        result_accept_content=["json"],
+        **papers,
+    )
+    app.setup_security(["json"])
+
+    @app.task(name="tests.add")
+    def add(x, y):
+        return x + y
+
+    @app.task(name="tests.total")
+    def total(numbers):
+        return sum(numbers)
+
+    @app.task(name="tests.moody", bind=True, max_retries=3)
+    def moody(self, x):
+        if not self.request.retries:
+            raise self.retry(args=(x + 1,), countdown=0)
+        return x
+
+    yield app
+    registry._set_default_serializer("json")
+    registry.unregister("auth")
+
+
+def forge(app: Celery, statement: str, *params: Any) -> None:
+    with psycopg.connect(app.database.url) as connection:
+        assert connection.execute(statement, params).rowcount == 1
+
+
+def test_signed_work_flows_run(signed, desk) -> None:
+    add, moody, total = (
+        signed.tasks[f"tests.{name}"] for name in ("add", "moody", "total")
+    )
+
+    line = (add.s(1, 2) | moody.s() | add.s(10)).delay()
+    sum_of_all = chord([add.s(1, 1), moody.s(5)])(total.s() | moody.s())
+    many = add.delay_many([(1, 1), (2, 2)])
+    desk(signed).work_off()
+
+    assert line.get(timeout=5) == 14
+    assert sum_of_all.get(timeout=5) == 9
+    assert many.get(timeout=5) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ('embed = \'{"callbacks": [{"task": "tests.add", "args": [1]}]}\'', "work-flow"),
+        ("task = 'tests.total'", "task"),
+        ("task_id = 'another'", "id"),
+    ],
+)
+def test_signed_arguments_are_good_for_one_job_only(signed, desk, change, what) -> None:
+    add = signed.tasks["tests.add"]
+    result = add.delay(1, 2)
+
+    forge(signed, f"update pgtasks.jobs set {change} where task_id = %s", result.id)
+    [outcome] = desk(signed).work_off()
+
+    assert outcome.state == "discarded"
+    assert outcome.error.kind == "SecurityError"
+    assert f"not for this {what}" in outcome.error.message
+    assert outcome.follow_ups == []
+
+
+def test_a_job_that_a_row_was_copied_from_is_not_run_twice_by_the_copy(
+    signed, desk
+) -> None:
+    add = signed.tasks["tests.add"]
+    result = add.delay(1, 2)
+    forge(
+        signed,
+        "insert into pgtasks.jobs (task, task_id, body, content_type, content_encoding)"
+        " select task, 'copy', body, content_type, content_encoding from pgtasks.jobs"
+        " where task_id = %s",
+        result.id,
+    )
+
+    desk(signed).work_off()
+
+    assert result.get(timeout=5) == 3
+    with pytest.raises(SecurityError):
+        signed.AsyncResult("copy").get(timeout=5)
