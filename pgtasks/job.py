@@ -139,6 +139,8 @@ class Job(NamedTuple):
     origin: str | None
     headers: str | None
     embed: str | None
+    meta: str | None = None
+    tags: list[str] | None = None
     claim_token: str = ""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pgtasks.app.embed import Links
@@ -41,7 +42,7 @@ class Context:
     ``headers=`` is found here twice: under ``headers`` and as attributes.
 
     Beyond Celery's names it has ``attempt`` (runs so far, this one included),
-    ``max_attempts`` and ``job_id`` (the row).
+    ``max_attempts``, ``job_id`` (the row), and ``meta`` and ``tags`` of the call.
     """
 
     _children: list[Any] | None = None
@@ -69,6 +70,7 @@ class Context:
     logfile: str | None = None
     loglevel: int | None = None
     max_attempts: int | None = None
+    meta: Mapping[str, Any] = MappingProxyType({})
     origin: str | None = None
     parent_id: str | None = None
     properties: dict[str, Any] | None = None
@@ -80,6 +82,7 @@ class Context:
     soft_time_limit: float | None = None
     stamped_headers: list[str] | None = None
     stamps: dict[str, Any] | None = None
+    tags: Sequence[str] = ()
     task: str | None = None
     taskset: str | None = None
     time_limit: float | None = None

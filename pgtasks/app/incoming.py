@@ -116,6 +116,10 @@ class Reader:
                 ),
             },
         )
+        if job.meta is not None:
+            request["meta"] = serialization.loads(job.meta)
+        if job.tags is not None:
+            request["tags"] = job.tags
         if job.ignore_result is not None:
             request["ignore_result"] = job.ignore_result
         if job.scheduled_at > job.inserted_at:

@@ -213,6 +213,8 @@ class MemoryQueue:
             origin=new.origin,
             headers=new.headers,
             embed=new.embed,
+            meta=new.meta,
+            tags=new.tags,
             claim_token=row.claim_token,
         )
 

@@ -97,7 +97,11 @@ class Draft:
     def _take_the_rest(self, given: dict[str, Any], naive_zone: Any) -> None:
         """Read the rarer options; what is left over is the caller's own."""
         take = given.pop
-        self._set_due(take("countdown", None), take("eta", None), naive_zone)
+        self._set_due(
+            _one_of(given, "countdown", "schedule_in"),
+            _one_of(given, "eta", "scheduled_at"),
+            naive_zone,
+        )
         expires = take("expires", None)
         if expires is not None:
             self._set_expiry(expires, naive_zone)
@@ -312,3 +316,20 @@ _TAKEN_AS_THEY_ARE = {
     "shadow", "retries", "root_id", "parent_id", "argsrepr", "kwargsrepr", "ignore_result",
     "replaced_task_nesting", "stamped_headers", "stamps",
 }  # fmt: skip
+
+
+def _one_of(given: dict[str, Any], name: str, other: str) -> Any:
+    """Take an option that has two names: Celery's and Oban's.
+
+    Raises:
+        TypeError: Both are given, and they differ.
+    """
+    value, again = given.pop(name, None), given.pop(other, None)
+    if again is None or value == again:
+        return value
+    if value is not None:
+        raise TypeError(
+            f"{name}={value!r} and {other}={again!r} say the same thing in two ways: give "
+            f"one of them."
+        )
+    return again

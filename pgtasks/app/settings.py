@@ -10,6 +10,7 @@ later has no effect; change ``app.conf``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -71,6 +72,7 @@ class Settings(MutableMapping[str, Any]):
             _load_lock=load_lock or threading.RLock(),
             _loading_thread=None,
             _raw=load is not None,
+            _before={},
             _lock=threading.RLock(),
             _kept=set(),
             _observers=[],
@@ -91,7 +93,9 @@ class Settings(MutableMapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         if key in self._kept:
-            return self.__dict__[key]
+            # Another thread may be forgetting it at this moment.
+            with contextlib.suppress(KeyError):
+                return self.__dict__[key]
         self._ensure_loaded()
         # Under the lock that writers take: else a value read before a write could be
         # kept after it.
@@ -262,6 +266,7 @@ class Settings(MutableMapping[str, Any]):
             if self._load is None:
                 return
             self.__dict__["_loading_thread"] = threading.get_ident()
+            self.__dict__["_before"] = dict(self.changes)
             try:
                 self._load()
                 self.__dict__["_load"] = None
@@ -271,6 +276,12 @@ class Settings(MutableMapping[str, Any]):
     def become(self, other: Settings) -> None:
         """Take over the layers of ``other``, whoever holds a reference to this one."""
         with self._lock:
+            # What other threads have written while this one was reading.
+            other.changes.update(
+                (canonical(key, other.prefix), value)
+                for key, value in self.changes.items()
+                if key not in self._before or self._before[key] is not value
+            )
             self.__dict__.update(
                 changes=other.changes,
                 defaults=other.defaults,

@@ -79,7 +79,8 @@ class TaskCalls(TaskRuns, Generic[P, R]):
             link_error: Signatures to be called when it has failed.
             shadow: Another name for logs; `shadow_name` decides by default.
             **options: ``countdown`` (seconds), ``eta`` (a date; without a zone it is
-                UTC), ``expires`` (seconds or a date), ``queue``, ``priority``,
+                UTC), or Oban's words for them, ``schedule_in`` and ``scheduled_at``;
+                ``expires`` (seconds or a date), ``queue``, ``priority``,
                 ``headers``, ``serializer``, ``compression``, ``ignore_result``,
                 ``time_limit``, ``soft_time_limit``, ``max_attempts``, ``retry``,
                 ``retry_policy``, ``tags``, ``meta``, ``add_to_parent``, ``argsrepr`` and

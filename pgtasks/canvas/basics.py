@@ -15,7 +15,10 @@ from pgtasks.utils.functional import maybe_list
 if TYPE_CHECKING:
     from pgtasks.canvas.signature import Signature
 
-__all__ = ["app_of", "copied_options", "item", "leads_back", "sent_together"]
+__all__ = ["DELAYS", "app_of", "copied_options", "item", "leads_back", "sent_together"]
+
+#: Options that say when a task may run, under Celery's names and under Oban's.
+DELAYS = ("countdown", "eta", "schedule_in", "scheduled_at")
 
 #: Values that a copy may share with its original.
 _PLAIN: frozenset[type] = frozenset(

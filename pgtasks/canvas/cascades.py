@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pgtasks import canvas as package
 from pgtasks._state import current_app
-from pgtasks.canvas.basics import app_of
+from pgtasks.canvas.basics import DELAYS, app_of
 from pgtasks.canvas.chord_bodies import (
     _strip_chord_header_links,
     body_options,
@@ -53,7 +53,7 @@ def without_delay(
         given: A delay that comes before theirs.
     """
     left, delay = dict(options), dict(given or {})
-    for key in ("countdown", "eta"):
+    for key in DELAYS:
         value = left.pop(key, None)
         if value is not None:
             delay.setdefault(key, value)

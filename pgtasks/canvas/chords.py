@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pgtasks import canvas as package
-from pgtasks.canvas.basics import item, sent_together
+from pgtasks.canvas.basics import DELAYS, item, sent_together
 from pgtasks.canvas.cascades import app_behind, level, send, without_delay
 from pgtasks.canvas.chord_bodies import (
     BODY_ONLY,
@@ -135,7 +135,7 @@ class _chord(Signature[R], Generic[R]):
         body = given.pop("body", None) or self.body
         given = {**(self.kwargs.get("kwargs") or {}), **given}
         options = {key: value for key, value in options.items() if value is not None}
-        delay = {key: options.pop(key) for key in ("countdown", "eta") if key in options}
+        delay = {key: options.pop(key) for key in DELAYS if key in options}
         callbacks: dict[str, Any] = {
             key: options.pop(key) for key in ("link", "link_error") if key in options
         }
@@ -148,7 +148,7 @@ class _chord(Signature[R], Generic[R]):
             return result  # type: ignore[no-any-return]
 
         merged = {**self.options, **options, **callbacks}
-        for key in ("countdown", "eta"):
+        for key in DELAYS:
             merged.pop(key, None)
         own_id = merged.pop("task_id", None)
         if delay:

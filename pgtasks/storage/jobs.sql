@@ -139,6 +139,9 @@ select null, set_config('synchronous_commit', 'off', true) where not %(durable)s
     job.origin,
     case when octet_length(job.headers) <= %(max_size)s::bigint then job.headers end,
     case when octet_length(job.embed) <= %(max_size)s::bigint then job.embed end,
+    case when pg_column_size(job.meta) <= %(max_size)s::bigint
+         then nullif(job.meta, '{}')::text end,
+    nullif(job.tags, '{}'),
     job.claim_token::text, job.scheduled_at::text
 
 -- name: fetch_queue

@@ -27,6 +27,8 @@ order by group_index
 -- From now on the end of these jobs sends a notification. Locked in order, for the
 -- acknowledgements of many jobs lock in that order too (R8). `id + 0` is in no index: a
 -- plan from when the table was empty would go through all of it for the sake of the order.
+-- Nobody needs to wait for the disk: a crash of the server that forgets it ends the waiting
+-- connection as well.
 with unawaited as materialized (
     select id
     from pgtasks.jobs
@@ -37,7 +39,7 @@ with unawaited as materialized (
 update pgtasks.jobs as job
 set awaited = true
 where job.id = any(array(select id from unawaited))
-returning job.task_id
+returning job.task_id, set_config('synchronous_commit', 'off', true)
 
 -- name: await_descendants
 -- The same for ids that have no row yet: they are left with the jobs before them, which
@@ -69,7 +71,7 @@ told as (
            or not coalesce(heralds, '{}') @> array(select jsonb_array_elements_text(heirs))
     ))
 )
-select task_id from found
+select task_id, set_config('synchronous_commit', 'off', true) from found
 
 -- name: forget
 -- The row stays for those who read the history; its result goes.

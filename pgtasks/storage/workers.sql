@@ -25,10 +25,11 @@ where id = %(id)s::uuid
 returning id::text
 
 -- name: sleep
+-- Seen by inserts at once, and not worth a write to disk: it is said anew soon enough.
 update pgtasks.workers
 set asleep = %(asleep)s::boolean
 where id = %(id)s::uuid and asleep <> %(asleep)s::boolean and dead_at is null and stopped_at is null
-returning id::text
+returning id::text, set_config('synchronous_commit', 'off', true)
 
 -- name: stop
 update pgtasks.workers
@@ -116,6 +117,8 @@ returning job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, j
           job.origin,
           case when octet_length(job.headers) <= 67108864 then job.headers end,
           case when octet_length(job.embed) <= 67108864 then job.embed end,
+          case when pg_column_size(job.meta) <= 67108864 then nullif(job.meta, '{}')::text end,
+          nullif(job.tags, '{}'),
           job.claim_token::text, job.state::text
 
 -- name: audit

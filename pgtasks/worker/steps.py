@@ -100,6 +100,9 @@ class Stepped:
         Args:
             cold: There is no time.
         """
+        if "timer" in vars(self):
+            # Before them: what a step takes away, nothing that it has timed brings back.
+            self._stop_timer()
         for parent in (self.consumer, self):
             if parent.blueprint is not None:
                 try:
@@ -109,11 +112,12 @@ class Stepped:
                     logger.error("A boot step ended with %r.", error, exc_info=True)
         if self.consumer.blueprint is not None:
             self.consumer.blueprint.shutdown(self.consumer)
-        if "timer" in vars(self):
-            # Not without end: it waits for the function that runs.
-            end = threading.Thread(target=self.timer.stop, daemon=True)
-            end.start()
-            end.join(PATIENCE)
+
+    def _stop_timer(self) -> None:
+        # Not without end: it waits for the function that runs.
+        end = threading.Thread(target=self.timer.stop, daemon=True)
+        end.start()
+        end.join(PATIENCE)
 
     def step_info(self) -> dict[str, Any]:
         """What the steps tell of themselves."""

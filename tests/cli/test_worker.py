@@ -181,6 +181,29 @@ def test_waiting_jobs_may_be_deleted_first(tmp_path, database_url, app):
     assert left == [("other",)]
 
 
+def test_the_log_says_which_process_speaks_in_celerys_words(tmp_path, database_url, app):
+    write(
+        tmp_path / "tasks.py",
+        """
+        from pgtasks import Celery
+        from pgtasks.utils.log import get_task_logger
+        app = Celery("p")
+        logger = get_task_logger(__name__)
+
+        @app.task(name="tests.speak")
+        def speak():
+            logger.warning("here I am")
+        """,
+    )
+    worker = LiveWorker(tmp_path, database_url, "-c", "1", "-l", "info")
+    app.send_task("tests.speak").get(timeout=20)
+    worker.stop()
+
+    [spoken] = [line for line in worker.log().splitlines() if "here I am" in line]
+    assert "WARNING/ForkPoolWorker-1] tests.speak[" in spoken
+    assert "INFO/MainProcess]" in worker.log()
+
+
 def test_a_signal_that_comes_too_early_is_kept(tmp_path, database_url):
     write(
         tmp_path / "tasks.py",

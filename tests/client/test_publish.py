@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pgtasks import Celery, exceptions, group, signals
+from pgtasks import Celery, chord, exceptions, group, signals
 from pgtasks.app import publish
 from pgtasks.app.memory import queue_of
 from pgtasks.result import ResultSet
@@ -103,6 +103,9 @@ def test_ids_are_uuids_in_the_order_of_their_making(postgres_app):
         ({"countdown": 0}, 0, "available"),
         ({"countdown": -5}, 0, "available"),
         ({"countdown": 5, "eta": datetime(2050, 1, 1)}, 5, "scheduled"),
+        ({"schedule_in": 60}, 60, "scheduled"),
+        ({"schedule_in": timedelta(minutes=1)}, 60, "scheduled"),
+        ({"countdown": 60, "schedule_in": 60}, 60, "scheduled"),
         ({"countdown": -5, "eta": datetime(2050, 1, 1)}, 0, "available"),
     ],
 )
@@ -827,6 +830,37 @@ def test_a_forked_process_says_that_it_was_itself(memory_app):
     assert second.origin == own.origin != "gen-1@elsewhere"
 
 
+@pytest.fixture
+def page(postgres_app):
+    @postgres_app.task(name="tests.page")
+    def page(*args):
+        return None
+
+    return page
+
+
+def test_a_call_says_when_it_may_run_in_celerys_words_or_in_obans(postgres_app, page):
+    due = datetime(2050, 1, 2, 3, 4, tzinfo=timezone.utc)
+
+    result = page.apply_async(scheduled_at=due)
+    assert row(postgres_app, result.id)["scheduled_at"] == due
+    assert row(postgres_app, result.id)["state"] == "scheduled"
+    past = page.apply_async(scheduled_at=datetime(2020, 1, 1, tzinfo=timezone.utc))
+    assert row(postgres_app, past.id)["state"] == "available"
+    with pytest.raises(TypeError, match="in two ways"):
+        page.apply_async(eta=due, scheduled_at=due + timedelta(days=1))
+    with pytest.raises(TypeError, match="countdown=5 and schedule_in=6"):
+        page.apply_async(countdown=5, schedule_in=6)
+
+
+def test_of_a_chord_the_header_waits_for_its_time(postgres_app, page):
+    due = chord([page.s(), page.s()], page.s()).apply_async(schedule_in=60)
+
+    members = due.parent.results
+    assert {row(postgres_app, each.id)["state"] for each in members} == {"scheduled"}
+    assert row(postgres_app, due.id)["state"] == "suspended"
+
+
 # ── whether a call waits for the disk ───────────────────────────────────────────────────
 
 
@@ -847,11 +881,7 @@ def durabilities(monkeypatch):
     return seen
 
 
-def test_a_transient_call_does_not_wait_for_the_disk(postgres_app, durabilities):
-    @postgres_app.task(name="tests.page")
-    def page():
-        return None
-
+def test_a_transient_call_does_not_wait_for_the_disk(postgres_app, page, durabilities):
     page.delay()
     page.apply_async(delivery_mode="transient")
     page.apply_async(delivery_mode=1)
@@ -865,12 +895,8 @@ def test_a_transient_call_does_not_wait_for_the_disk(postgres_app, durabilities)
 
 
 def test_a_work_flow_is_as_durable_as_the_most_durable_of_its_jobs(
-    postgres_app, durabilities
+    postgres_app, page, durabilities
 ):
-    @postgres_app.task(name="tests.page")
-    def page():
-        return None
-
     group(page.si().set(delivery_mode=1), page.si()).delay()
     group(page.si().set(delivery_mode=1), page.si().set(delivery_mode=1)).delay()
 

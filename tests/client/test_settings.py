@@ -630,10 +630,14 @@ def test_changes_are_told_under_their_new_names(bare: Celery) -> None:
 
 def test_a_value_read_while_it_changes_is_not_kept(bare: Celery) -> None:
     stop = threading.Event()
+    failed: list[Exception] = []
 
     def read() -> None:
-        while not stop.is_set():
-            bare.conf.worker_concurrency  # noqa: B018
+        try:
+            while not stop.is_set():
+                bare.conf.worker_concurrency  # noqa: B018
+        except AttributeError as error:
+            failed.append(error)
 
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
@@ -646,6 +650,20 @@ def test_a_value_read_while_it_changes_is_not_kept(bare: Celery) -> None:
         stop.set()
         for reader in readers:
             reader.join()
+    assert not failed
+
+
+def test_what_another_thread_sets_while_the_configuration_is_read_is_kept() -> None:
+    def load() -> None:
+        read = Settings({"task_default_queue": "mail"}, [defaults.DEFAULTS])
+        writer = threading.Thread(target=setattr, args=(conf, "result_expires", 5))
+        writer.start()
+        writer.join(10)
+        conf.become(read)
+
+    conf = Settings({"task_default_queue": "mail"}, load=load)
+
+    assert (conf.task_default_queue, conf.result_expires) == ("mail", 5)
 
 
 # ── copies ──────────────────────────────────────────────────────────────────────────────

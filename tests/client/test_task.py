@@ -313,6 +313,27 @@ def test_the_request_shows_what_the_caller_said(app, desk):
     assert (seen["called_directly"], seen["is_eager"]) == (False, False)
 
 
+def test_the_request_shows_meta_and_tags(app, desk):
+    seen = []
+
+    @app.task(bind=True, max_retries=1)
+    def look(self):
+        seen.append((dict(self.request.meta), list(self.request.tags)))
+        if "customer" in self.request.meta and not self.request.retries:
+            self.retry(countdown=0)
+
+    look.apply_async(meta={"customer": 7, "of": ["a"]}, tags=["blue", "Big"])
+    look.delay()
+    look.apply_async(headers={"meta": {"mine": 1}, "tags": ["own"]})
+    desk(app).work_off()
+
+    meta = {"customer": 7, "of": ["a"]}
+    assert seen.count((meta, ["blue", "Big"])) == 2, "once more with the retry"
+    assert ({}, []) in seen
+    assert ({"mine": 1}, ["own"]) in seen
+    assert len(seen) == 4
+
+
 def test_the_request_shows_its_arguments_or_what_the_caller_shows_of_them(app, desk):
     seen = []
 

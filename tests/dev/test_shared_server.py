@@ -344,11 +344,19 @@ def test_a_stale_process_id_that_a_stranger_has_now_is_no_obstacle(
         assert run(join()["url"], "select 1") == (1,)
 
 
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # initdb's helpers come and go
+
+
 def test_a_cluster_that_was_killed_half_made_is_made_again(join: Join, place: Path) -> None:
     user = join()
     scratch = eventually(lambda: list(place.glob("pg/data.new.*/PG_VERSION")))
-    names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in processes_in(place)}
-    supervisor = next(pid for pid, name in names.items() if name.startswith("python"))
+    supervisor = next(
+        pid for pid in processes_in(place) if name_of(pid).startswith("python")
+    )
     os.kill(supervisor, signal.SIGKILL)
 
     assert run(user["url"], "select 1") == (1,)

@@ -226,7 +226,7 @@ def test_the_jobs_that_a_worker_holds_are_requests_here(app) -> None:
         "headers": '{"headers": {"trace": "t"}}', "embed": None, "expires_at": None,
         "ignore_result": None, "time_limit": None, "soft_time_limit": None, "body": None,
     }  # fmt: skip
-    job = Job(**{**dict.fromkeys(Job._fields, 0), **told})
+    job = Job(**{**dict.fromkeys(Job._fields, 0), "meta": None, "tags": None, **told})
     holder = Holder(app, job)
     state.workers.add(holder)
     try:

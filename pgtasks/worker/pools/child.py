@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -63,6 +64,8 @@ class Child:
         """Serve until told to stop, or worn out."""
         slot = self._begun.slot(number)
         _set_signals(slot)
+        # What `%(processName)s` shows in logs, as in Celery.
+        multiprocessing.current_process().name = f"ForkPoolWorker-{number + 1}"
         # The application's objects are for ever: not looking at them in each
         # collection also keeps their pages shared with the template.
         gc.collect()
