@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.app.defaults import _TO_OLD_KEY, NAMESPACES, OPTIONS, Option
+from pgtasks.telemetry.events import EVENTS
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
@@ -29,7 +30,6 @@ from compat.conformance.verdict import (  # noqa: E402
 WAITING = {
     "event": "events",
     "task_default_rate_limit": "rate limits",
-    "task_join_transaction": "enqueueing in the caller's transaction",
     "task_send_sent_event": "events",
     "worker_autoscaler": "`--autoscale`",
     "worker_disable_prefetch": "a choice; now each worker looks ahead by what tasks take",
@@ -152,12 +152,127 @@ def main() -> int:
     return int(check and bool(stale))
 
 
+TELEMETRY = """\
+# Telemetry
+
+<!-- Written by docs/generate.py from pgtasks/telemetry/events.py. -->
+
+Events tell what pgtasks does while it does it, with numbers: for metrics, traces and logs.
+A handler is a function of yours that is called with each event that it is attached to.
+
+```python
+import pgtasks
+
+seconds = []
+
+
+def measure(event, measurements, metadata, config):
+    seconds.append((metadata["task"], metadata["state"], measurements["duration"]))
+
+
+pgtasks.telemetry.attach("measure", "pgtasks.job.stop", measure)
+```
+
+Attach where your tasks are defined: then every worker does.
+Handlers are called where the event happens. For a job that is the process and thread that run it, in a prefork worker a child.
+What happens waits for the handler, so it should be quick.
+One that raises is detached, with an error in the log `pgtasks.telemetry`, and harms nothing else.
+A handler is not called for what it does itself.
+While nobody is attached, an event costs one test of a dict.
+
+| Function | |
+|---|---|
+| `attach(id, event, handler, config=None)` | Calls `handler(event, measurements, metadata, config)`. `attach(event, handler)` makes up an id and returns it. Events are texts, or tuples of their parts. |
+| `attach_many(id, events, handler, config=None)` | The same for several events under one id. |
+| `detach(id)` | Ends it; says whether there was one. |
+| `list_handlers(prefix="")` | The handlers of the events whose names begin so. |
+| `execute(event, measurements, metadata)` | Tells of an event of your own, `"shop.order.paid"`. |
+| `span(prefix, metadata)` | A `with` block that tells of its beginning (`….start`) and its end (`….stop` or `….exception`); what is put into the dict that it gives is metadata of the end. |
+| `EVENTS` | The table below, by name. |
+
+Celery's [signals](signals.md) are sent as well. They tell of tasks, in Celery's words; events have durations, and tell of the rest too.
+
+## The default logger
+
+```python
+pgtasks.telemetry.attach_default_logger("info")
+```
+
+It writes one line of JSON for each event into the log `pgtasks.telemetry`:
+
+```json
+{{"source": "pgtasks", "event": "job.stop", "id": 71, "task_id": "01a2…", "task": "shop.mail", "queue": "mailers", "priority": 0, "attempt": 1, "max_attempts": null, "args": [1], "kwargs": {{}}, "tags": [], "meta": {{}}, "node": "celery@web1", "state": "success", "duration": 0.0213, "queue_time": 0.0042, "system_time": 1893456000.5}}
+```
+
+`events="all"`, or names without `pgtasks.`, whole (`"job.stop"`) or in part (`["job", "engine"]`), say which events; without it is all but `engine`.
+`encode=False` leaves the message a dict, for formatters that write JSON themselves.
+`arguments=False` leaves out the arguments of jobs; a call with `argsrepr` and `kwargsrepr` shows these in their place.
+`detach_default_logger()` ends it.
+
+## Events
+
+Times are seconds: `duration` and `elapsed` by a clock that only goes forward, `system_time` since 1970,
+`queue_time` from when the job was due until it began.
+
+{events}
+
+`args` and `kwargs` are None where they cannot be read; the job fails then. `job` is the row as it was claimed, `node` the name of the worker.
+`kind` is `error`, or `exit` where something wanted to end the process; `error` is the exception, `reason` its `repr`, `stacktrace` its text.
+
+`state` of `pgtasks.job.stop` and `pgtasks.job.exception` has Oban's words:
+
+| state | the job is now | |
+|---|---|---|
+| `success` | `completed` | |
+| `cancelled` | `cancelled` | by `Cancel`, or it had expired |
+| `discard` | `discarded` | stop: by `Discard`; exception: it has failed and has no attempt left |
+| `snoozed` | `scheduled` | by `Snooze` |
+| `retry` | `retryable` | by `self.retry()` without an exception |
+| `failure` | `retryable` | it has failed and will run again |
+| `released` | `available` | by `Reject(requeue=True)` |
+
+A job whose process is killed tells of its beginning only. So does one that reaches its hard time limit, which kills the process.
+Jobs that run eagerly or inline tell of nothing.
+
+A plugin adds what it has done to `pgtasks.plugin.stop`:
+`stager` has `staged_count`, `lifeline` `rescued_count` and `discarded_count`, `pruner` `pruned_count`.
+
+### The engine
+
+Statements on our own connections, each with `….start`, `….stop` and `….exception`.
+They have `operation` and `database`, and at the end `duration` and `result`, which is what the statement has answered.
+
+{engine}
+"""
+
+
 def pages() -> dict[Path, str]:
     """The pages that come out of the code, each with its text."""
     return {
         REFERENCE / "settings.md": settings(),
         REFERENCE / "celery-differences.md": differences(),
+        REFERENCE / "telemetry.md": telemetry(),
     }
+
+
+def telemetry() -> str:
+    """The page about events, for whoever counts, times or logs them."""
+    own = [each for each in EVENTS.values() if not each.name.startswith("pgtasks.engine.")]
+    lines = ["| event | when | measurements | metadata |", "|---|---|---|---|"]
+    lines += [
+        f"| `{each.name}` | {each.when} | {_names(each.measurements)} | {_names(each.metadata)} |"
+        for each in own
+    ]
+    engine = ["| events | what happens meanwhile |", "|---|---|"]
+    for each in EVENTS.values():
+        if each not in own and each.name.endswith(".start"):
+            name = each.name.removesuffix("start")
+            engine.append(f"| `{name}…` | {each.when.removeprefix('Before: ')} |")
+    return TELEMETRY.format(events="\n".join(lines), engine="\n".join(engine))
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def differences() -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pgtasks.app import bugreport, shared_task
     from pgtasks.app.base import App, Celery
     from pgtasks.app.task import Task
+    from pgtasks.app.transactions import using
     from pgtasks.canvas import chain, chord, chunks, group, xmap, xstarmap
     from pgtasks.canvas.signature import Signature, maybe_signature, signature, subtask
     from pgtasks.exceptions import Cancel, Discard, Snooze
@@ -61,9 +62,17 @@ _HOMES = {
     "shared_task": "pgtasks.app",
     "signature": "pgtasks.canvas",
     "subtask": "pgtasks.canvas",
+    "using": "pgtasks.app.transactions",
     "uuid": "pgtasks.utils",
     "xmap": "pgtasks.canvas",
     "xstarmap": "pgtasks.canvas",
+}
+
+#: Modules that need not be imported to be used.
+_MODULES = {
+    "registry": "pgtasks.app.registry",
+    "telemetry": "pgtasks.telemetry",
+    "testing": "pgtasks.testing",
 }
 
 __all__ = [
@@ -87,6 +96,7 @@ __all__ = [
     "shared_task",
     "signature",
     "subtask",
+    "using",
     "uuid",
     "version_info",
     "xmap",
@@ -98,8 +108,8 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name == "registry":
-            return import_module("pgtasks.app.registry")
+        if name in _MODULES:
+            return import_module(_MODULES[name])
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

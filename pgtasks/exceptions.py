@@ -7,6 +7,7 @@
     │   ├── ImproperlyConfigured         a setting that cannot work; says which
     │   ├── SecurityError                content that must not be trusted
     │   ├── PayloadTooLarge              arguments or a result beyond the limit
+    │   ├── NotCommitted                 waiting for a job of one's own open transaction
     │   ├── TaskPredicate                raised by a task to say what becomes of it
     │   │   ├── Ignore  Reject  Retry    Celery's
     │   │   └── Snooze  Discard  Cancel  ours
@@ -70,6 +71,7 @@ __all__ = [
     "IncompleteStream",
     "InvalidTaskError",
     "MaxRetriesExceededError",
+    "NotCommitted",
     "NotConfigured",
     "NotRegistered",
     "OperationalError",
@@ -132,6 +134,25 @@ class PayloadTooLarge(PgtasksError, ValueError):
     Store them elsewhere and pass on where they are, or raise ``task_body_max_size`` or
     ``result_max_size``.
     """
+
+
+class NotCommitted(PgtasksError, RuntimeError):
+    """A result is waited for whose job is in the caller's own open transaction.
+
+    No worker can see the job before the commit, so that the wait would never end. Commit
+    first; or have this call not join the transaction, with ``connection=None``.
+    """
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return (
+            f"Job {self.task_id} is in a transaction of this program that is not "
+            f"committed: no worker can see it, and waiting for it would never end. Commit "
+            f"first, or send it with connection=None, outside of the transaction."
+        )
 
 
 # ── what a task says about its own end ──────────────────────────────────────────────────

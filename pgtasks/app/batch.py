@@ -47,10 +47,12 @@ def starts_with_results(args: Any) -> bool:
 class Batch:
     """What was sent since the batch was begun, in order."""
 
-    __slots__ = ("app", "mould", "requests", "results")
+    __slots__ = ("app", "connection", "mould", "requests", "results")
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        #: On which it is inserted; what the first one chose, or the first that is lent.
+        self.connection: Any = None
         #: By which the next is made, if it is like the one before.
         self.mould: Any = None
         self.requests: list[Any] = []

@@ -17,7 +17,7 @@ from pgtasks.exceptions import AlwaysEagerIgnored, PayloadTooLarge
 from pgtasks.job import NewJob
 from pgtasks.utils.nodenames import anon_nodename
 
-__all__ = ["Composer", "Mould", "Request"]
+__all__ = ["Composer", "Mould", "Request", "lent"]
 
 logger = logging.getLogger("celery.app.publish")
 
@@ -36,6 +36,7 @@ class Request(NamedTuple):
     ignored: bool | None
     parent: Any
     add_to_parent: bool
+    #: As it was given: a connection, None for our own, OMITTED for what holds here.
     connection: Any
     patience: tuple[float, ...]
     durable: bool
@@ -190,7 +191,7 @@ class Composer:
             draft.ignore_result,
             parent,
             special.get("add_to_parent", True),
-            _lent(special.get("connection")),
+            lent(given.get("connection", options.OMITTED)),
             pauses,
             self.durable if mode is None else values.is_durable(mode),
             told,
@@ -424,11 +425,11 @@ def _with_defaults_of(task: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **given}
 
 
-def _lent(connection: Any) -> Any:
+def lent(connection: Any) -> Any:
     """A connection to insert the job on; kombu's, which Celery takes here, is none."""
     stands_for_broker = ("kombu.", "pgtasks.app.broker")
     if type(connection).__module__.startswith(stands_for_broker):
-        return None
+        return options.OMITTED
     return connection
 
 

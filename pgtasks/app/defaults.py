@@ -460,6 +460,12 @@ NAMESPACES: dict[str, Any] = {
         ),
         "ignore_result": Option(False, "bool", "Results are not kept."),
         "store_eager_result": Option(False, "bool", "Results of eager tasks are kept."),
+        "testing": _ours(
+            None,
+            "string",
+            "'inline': what is sent runs at once, in the caller, and is not stored. 'manual': "
+            "it is stored, and no worker starts. See pgtasks.testing.mode.",
+        ),
         "protocol": Option(
             2, "int", "Accepted: jobs are rows.", old="CELERY_TASK_PROTOCOL"
         ),
@@ -535,7 +541,8 @@ NAMESPACES: dict[str, Any] = {
         "join_transaction": _ours(
             True,
             "bool",
-            "A job sent inside an open transaction on our database is part of it.",
+            "A job sent inside of Django's atomic() on our database, or in a session of "
+            "SQLAlchemy's that was registered, is part of that transaction.",
         ),
         "priority_order": _ours(
             None,

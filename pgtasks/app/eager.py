@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgtasks.app import trace
-from pgtasks.exceptions import Retry
+from pgtasks.app.options import OMITTED
+from pgtasks.exceptions import NotRegistered, Retry
 from pgtasks.result import EagerResult
 from pgtasks.utils.einfo import ExceptionInfo
 from pgtasks.utils.functional import maybe_list
 from pgtasks.utils.ids import time_ordered_uuid as uuid
 from pgtasks.utils.nodenames import gethostname
 
-__all__ = ["apply"]
+__all__ = ["apply", "send"]
 
 
 def apply(
@@ -63,6 +64,9 @@ def apply(
             "priority": options.get("priority"),
         },
     }
+    for name in ("meta", "tags"):
+        if options.get(name) is not None:
+            request[name] = options[name]
     if "stamped_headers" in options:
         stamped = maybe_list(options["stamped_headers"])
         request["stamped_headers"] = stamped
@@ -80,3 +84,19 @@ def apply(
         return again
     state = trace.SUCCESS if traced.info is None else traced.info.state
     return EagerResult(task_id, returned, state, traceback=text, name=task.name)
+
+
+def send(app: Any, name: str, args: Any, kwargs: Any, given: Mapping[str, Any]) -> Any:
+    """Run a task that is sent by its name while a test runs tasks inline.
+
+    Raises:
+        NotRegistered: There is no such task here, so that it cannot be run.
+    """
+    # Not the task's own, which may be what sends it by its name.
+    from pgtasks.app.task_calls import TaskCalls
+
+    task = app.tasks.get(name)
+    if task is None:
+        raise NotRegistered(name)
+    options = {key: value for key, value in given.items() if value is not OMITTED}
+    return TaskCalls.apply_async(task, args, kwargs, **options)

@@ -7,11 +7,18 @@ from typing import Any
 from pgtasks.app import ends, header, incoming, outcome
 from pgtasks.exceptions import NotRegistered
 from pgtasks.job import Job, Outcome
+from pgtasks.telemetry.registry import HANDLERS
 
 __all__ = ["execute"]
 
 
-def execute(app: Any, job: Job, *, hostname: str | None = None) -> Outcome:
+def execute(
+    app: Any,
+    job: Job,
+    *,
+    hostname: str | None = None,
+    ending: outcome.Ending | None = None,
+) -> Outcome:
     """Run a claimed job, and say everything that its end must write.
 
     Whatever the row holds and whatever the task does, there is an outcome: nothing is
@@ -21,9 +28,21 @@ def execute(app: Any, job: Job, *, hostname: str | None = None) -> Outcome:
         app: The application, finalized.
         job: The row.
         hostname: Name of the worker.
+        ending: Takes down what becomes of the job; a test's may look at it.
     """
+    if HANDLERS:
+        from pgtasks.app import telling
+
+        return telling.execute(_execute, app, job, hostname, ending)
+    return _execute(app, job, hostname, ending)
+
+
+def _execute(
+    app: Any, job: Job, hostname: str | None, ending: outcome.Ending | None
+) -> Outcome:
     task = app._tasks.get(job.task)
-    ending = outcome.Ending(app, job, app.backend if task is None else task.backend)
+    if ending is None:
+        ending = outcome.Ending(app, job, app.backend if task is None else task.backend)
     ending.begin()
     runtime = None
     request: dict[str, Any] = {}

@@ -175,10 +175,13 @@ class MemoryQueue:
                 return self._start(row)
 
     def _start(self, row: _Row) -> Job:
-        new = row.new
         row.state = states.EXECUTING
         row.attempt += 1
         row.claim_token = str(uuid4())
+        return self._as_job(row)
+
+    def _as_job(self, row: _Row) -> Job:
+        new = row.new
         body = None if new.body is None else bytes(new.body)
         return Job(
             id=row.id,
@@ -315,6 +318,19 @@ class MemoryQueue:
                 for row in self._rows.values()
                 if row.state != states.EXECUTING and queue in (None, row.new.queue)
             ]
+
+    def rows(self) -> list[tuple[Job, str]]:
+        """The unfinished jobs with their states, in the order of their insertion."""
+        with self._changed:
+            return [(self._as_job(row), row.state) for row in self._rows.values()]
+
+    def start(self, id: int) -> Job | None:
+        """Claim this job, be it due or not; None if it runs already or is over."""
+        with self._changed:
+            row = self._rows.get(id)
+            if row is None or row.state == states.EXECUTING:
+                return None
+            return self._start(row)
 
     def purge(self, queues: Iterable[str] | None = None) -> int:
         """Delete what waits, in some queues or in all; the answer is how many."""

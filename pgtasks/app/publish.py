@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from pgtasks import serialization, signals
 from pgtasks.app import batch as batches
-from pgtasks.app import divert, outcome
-from pgtasks.app.compose import Composer, Request
+from pgtasks.app import divert, eager, modes, outcome, transactions
+from pgtasks.app.compose import Composer, Request, lent
+from pgtasks.app.options import OMITTED
 from pgtasks.job import NewJob
 
 __all__ = [
     "Sender",
     "abatch",
-    "arguments_of",
     "asend_task",
     "batch",
     "round_trip",
-    "send_many",
     "send_task",
-    "send_tasks",
     "sender",
 ]
-
-#: Jobs in one statement of a bulk insert: far beyond where larger ones still gain, and
-#: small enough to leave others their turn.
-CHUNK = 2000
 
 
 def send_task(
@@ -43,6 +37,8 @@ def send_task(
         kwargs: Keyword arguments.
         **given: Options of `Task.apply_async`.
     """
+    if modes.is_inline(app, given.get("task_id")):
+        return eager.send(app, name, args, kwargs, given)
     own = sender(app)
     together = batches.current(app)
     diverted = divert.replacement(app)
@@ -57,7 +53,7 @@ def send_task(
             together.mould, name, args, kwargs, given
         )
         result = _result_of(app, request, None)
-        together.requests.append(request)
+        _collect(app, together, request)
         together.results.append(result)
         return result
     request = own.compose_one(name, args, kwargs, given)
@@ -68,6 +64,8 @@ async def asend_task(
     app: Any, name: str, args: Any = None, kwargs: Any = None, **given: Any
 ) -> Any:
     """`send_task` for coroutines."""
+    if modes.is_inline(app, given.get("task_id")):
+        return eager.send(app, name, args, kwargs, given)
     own = sender(app)
     request = own.compose(name, args, kwargs, given)
     inserted = await own.ainsert(request)
@@ -91,7 +89,8 @@ def batch(app: Any) -> Iterator[None]:
     with batches.collecting(together):
         yield
     if together.requests:
-        sender(app).send_chunk(together.requests, together.results)
+        own, on = sender(app), together.connection
+        own.send_chunk(together.requests, together.results, on)
 
 
 @asynccontextmanager
@@ -108,7 +107,8 @@ async def abatch(app: Any) -> AsyncIterator[None]:
     with batches.collecting(together):
         yield
     if together.requests:
-        await sender(app).asend_chunk(together.requests, together.results)
+        own, on = sender(app), together.connection
+        await own.asend_chunk(together.requests, together.results, on)
 
 
 def _new_batch(app: Any) -> batches.Batch | None:
@@ -120,67 +120,12 @@ def _new_batch(app: Any) -> batches.Batch | None:
     return batches.Batch(app)
 
 
-def send_many(
-    app: Any,
-    calls: Iterable[tuple[str, Any, Any, dict[str, Any]]],
-    *,
-    task_type: Any = None,
-    atomic: bool = False,
-) -> list[Any]:
-    """Send many tasks, thousands in one statement, and return their results in order.
-
-    Args:
-        app: The application.
-        calls: For each its name, its arguments and its options.
-        task_type: The task, if all of them are of it.
-        atomic: All of them or none, in one transaction; otherwise each statement is one.
-    """
-    own = sender(app)
-    results: list[Any] = []
-    chunk: list[Request] = []
-    for request in own.compose_many(calls, task_type):
-        chunk.append(request)
-        if len(chunk) >= CHUNK and not atomic:
-            results.extend(own.send_chunk(chunk))
-            chunk = []
-    if chunk:
-        results.extend(own.send_chunk(chunk))
-    return results
-
-
-def send_tasks(app: Any, calls: Iterable[Any], *, atomic: bool = False) -> list[Any]:
-    """Send tasks of any kinds in bulk.
-
-    Args:
-        app: The application.
-        calls: Signatures, or tuples of name, args, kwargs and options, of which the later
-            ones may be left out.
-        atomic: All of them or none.
-    """
-
-    def spread() -> Iterator[tuple[str, Any, Any, dict[str, Any]]]:
-        for call in calls:
-            if isinstance(call, Mapping):
-                yield call["task"], call["args"], call["kwargs"], dict(call["options"])
-            else:
-                name, args, kwargs, given = (*call, None, None, None)[:4]
-                yield name, args, kwargs, dict(given or {})
-
-    return send_many(app, spread(), atomic=atomic)
-
-
-def arguments_of(call: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The args, kwargs and options of one item of a bulk call."""
-    if isinstance(call, (tuple, list)):
-        return call, None, {}
-    if isinstance(call, Mapping):
-        if "task" in call and "options" in call:
-            return call["args"], call["kwargs"], dict(call["options"])
-        return None, call, {}
-    raise TypeError(
-        f"{call!r} is no call: give a tuple of positional arguments, a dict of keyword "
-        f"arguments, or a signature."
-    )
+def _collect(app: Any, together: batches.Batch, request: Request) -> None:
+    """Add to a batch: it goes by what its first one chose, or the first that was lent."""
+    named = together.connection is None and request.connection is not OMITTED
+    if named or not together.requests:
+        together.connection = transactions.chosen(app, request.connection)
+    together.requests.append(request)
 
 
 def round_trip(app: Any, args: Any, kwargs: Any, serializer: str | None) -> tuple[Any, Any]:
@@ -224,38 +169,59 @@ class Sender(Composer):
         app: The application.
     """
 
+    def connection_for(self, requests: Sequence[Request], given: Any = OMITTED) -> Any:
+        """The connection that all of these go by; None is our own.
+
+        Args:
+            requests: What is sent; the first that names one decides, if the call does not.
+            given: What the call says.
+        """
+        if self.in_memory:
+            return None
+        given = lent(given)
+        for request in requests:
+            if given is not OMITTED:
+                break
+            given = request.connection
+        return transactions.chosen(self.app, given)
+
     def insert(self, request: Request) -> Any:
         """Insert one job; None where it became part of the outcome of the job that runs."""
         ending = outcome.current()
         if ending is not None and ending.takes(request.job):
             inserted = None
         else:
-            (inserted,) = self._insert([request.job], request, durable=request.durable)
+            on = self.connection_for([request])
+            (inserted,) = self._insert([request.job], request, on, durable=request.durable)
         _tell(request)
         return inserted
 
     def send_chunk(
-        self, requests: Sequence[Request], results: Sequence[Any] | None = None
+        self, requests: Sequence[Request], results: Sequence[Any] | None, on: Any
     ) -> list[Any]:
-        """Insert jobs by one statement, and return their results."""
+        """Insert jobs by one statement, and return their results.
+
+        Args:
+            requests: What to insert.
+            results: The results, if they have been made already.
+            on: A connection that is lent, or None.
+        """
         ending = outcome.current()
         jobs = [request.job for request in requests]
         if ending is not None and ending.gathering:
             inserted: Any = [None for job in jobs if ending.takes(job)]
         else:
-            inserted = self._insert(
-                jobs, _leading(requests), durable=any(each.durable for each in requests)
-            )
+            durable = any(each.durable for each in requests)
+            inserted = self._insert(jobs, requests[0], on, durable=durable)
         return self._results_of(requests, results, inserted)
 
     async def asend_chunk(
-        self, requests: Sequence[Request], results: Sequence[Any] | None = None
+        self, requests: Sequence[Request], results: Sequence[Any] | None, on: Any
     ) -> list[Any]:
         """`send_chunk` for coroutines."""
         jobs = [request.job for request in requests]
-        inserted = await self._ainsert(
-            jobs, _leading(requests), durable=any(each.durable for each in requests)
-        )
+        durable = any(each.durable for each in requests)
+        inserted = await self._ainsert(jobs, requests[0], on, durable=durable)
         return self._results_of(requests, results, inserted)
 
     def _results_of(
@@ -269,20 +235,21 @@ class Sender(Composer):
                 result.conflict = True
         return list(results)
 
-    def _insert(self, jobs: list[NewJob], request: Request, *, durable: bool) -> Any:
+    def _insert(
+        self, jobs: list[NewJob], request: Request, on: Any, *, durable: bool
+    ) -> Any:
         if self.in_memory:
             from pgtasks.app.memory import queue_of
 
             return queue_of(self.app).put(jobs)
         from pgtasks.storage import jobs as storage
 
-        if request.connection is not None:
-            from pgtasks.storage import borrowed
+        if on is not None:
+            from pgtasks.storage import borrowed, lending
 
-            # Their transaction may stay open, and must not keep others from notifying.
-            query = storage.insert(jobs, wake="always")
-            schema = self.conf.database_schema
-            return borrowed.run(query, on=request.connection, schema=schema)
+            query = lending.insert(jobs)
+            with transactions.lending(on, [job.task_id for job in jobs]):
+                return borrowed.run(query, on=on, schema=self.conf.database_schema)
         from pgtasks.storage.errors import StorageBusy, StorageUnavailable
 
         database = self.app.database
@@ -313,13 +280,16 @@ class Sender(Composer):
         if ending is not None and ending.takes(request.job):
             inserted = None
         else:
+            on = self.connection_for([request])
             (inserted,) = await self._ainsert(
-                [request.job], request, durable=request.durable
+                [request.job], request, on, durable=request.durable
             )
         _tell(request)
         return inserted
 
-    async def _ainsert(self, jobs: list[NewJob], request: Request, *, durable: bool) -> Any:
+    async def _ainsert(
+        self, jobs: list[NewJob], request: Request, on: Any, *, durable: bool
+    ) -> Any:
         if self.in_memory:
             from pgtasks.app.memory import queue_of
 
@@ -328,12 +298,12 @@ class Sender(Composer):
 
         from pgtasks.storage import jobs as storage
 
-        if request.connection is not None:
-            from pgtasks.storage import borrowed
+        if on is not None:
+            from pgtasks.storage import borrowed, lending
 
-            query = storage.insert(jobs, wake="always")
-            schema = self.conf.database_schema
-            return await borrowed.arun(query, on=request.connection, schema=schema)
+            query = lending.insert(jobs)
+            with transactions.lending(on, [job.task_id for job in jobs]):
+                return await borrowed.arun(query, on=on, schema=self.conf.database_schema)
         from pgtasks.storage.errors import StorageBusy, StorageUnavailable
 
         database = self.app.async_database
@@ -355,12 +325,6 @@ class Sender(Composer):
                     else inserted
                 )
         raise AssertionError("unreachable")
-
-
-def _leading(requests: Sequence[Request]) -> Request:
-    """The one whose connection all of them go by: the first that somebody has lent."""
-    lent = (each for each in requests if each.connection is not None)
-    return next(lent, requests[0])
 
 
 def _unreachable(error: Exception, retries: int) -> Exception:

@@ -69,7 +69,8 @@ class Sending(Owning):
             eta: The date from which on it may run.
             task_id: Its id; a new one by default.
             producer: Accepted as in Celery.
-            connection: A connection whose transaction the job is to be part of.
+            connection: A connection whose transaction the job is to be part of; None
+                leaves the one that it would join by itself.
             router: Routes it, in place of ``app.amqp.router``.
             result_cls: Class of the answer.
             expires: Seconds, or a date, after which it must not start.
@@ -102,7 +103,7 @@ class Sending(Owning):
         return result
 
     def send_tasks(
-        self, calls: Iterable[Any], *, atomic: bool = False
+        self, calls: Iterable[Any], *, atomic: bool = False, connection: Any = _UNSAID
     ) -> list[AsyncResult[Any]]:
         """Send tasks of any kinds, thousands in one statement.
 
@@ -110,11 +111,17 @@ class Sending(Owning):
             calls: Signatures, or tuples of name, args, kwargs and options, of which the
                 later ones may be left out.
             atomic: All of them or none, in one transaction.
+            connection: A connection whose transaction they are to be part of; None is
+                our own.
 
         Returns:
             Their results, in order.
         """
-        results: list[AsyncResult[Any]] = _publish().send_tasks(self, calls, atomic=atomic)
+        lent = {} if connection is _UNSAID else {"connection": connection}
+        bulk = importlib.import_module("pgtasks.app.bulk")
+        results: list[AsyncResult[Any]] = bulk.send_tasks(
+            self, calls, atomic=atomic, **lent
+        )
         return results
 
     def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:

@@ -7,9 +7,10 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from pgtasks import canvas
-from pgtasks.app import publish
+from pgtasks.app import bulk, modes, publish
 from pgtasks.app.batch import starts_with_results
 from pgtasks.app.context import Context
+from pgtasks.app.options import OMITTED
 from pgtasks.app.task_runs import TaskRuns
 from pgtasks.app.traceinfo import get_actual_ignore_result
 from pgtasks.canvas import Signature, signature
@@ -83,7 +84,9 @@ class TaskCalls(TaskRuns, Generic[P, R]):
                 ``expires`` (seconds or a date), ``queue``, ``priority``,
                 ``headers``, ``serializer``, ``compression``, ``ignore_result``,
                 ``time_limit``, ``soft_time_limit``, ``max_attempts``, ``retry``,
-                ``retry_policy``, ``tags``, ``meta``, ``add_to_parent``, ``argsrepr`` and
+                ``retry_policy``, ``connection`` (whose transaction the job is to be part
+                of, see `pgtasks.using`; None leaves the one that it would join by
+                itself), ``tags``, ``meta``, ``add_to_parent``, ``argsrepr`` and
                 ``kwargsrepr`` (shown in logs in place of secrets). What we do not know
                 is found again in ``request.properties``.
 
@@ -96,7 +99,7 @@ class TaskCalls(TaskRuns, Generic[P, R]):
         """
         args, kwargs, shadow, options = self._prepare(args, kwargs, shadow, options)
         app = self.app
-        if app.conf.task_always_eager:
+        if modes.is_eager(app, task_id):
             return self._apply_eagerly(args, kwargs, task_id, link, link_error, options)
         result: AsyncResult[R] = app.send_task(
             self.name,
@@ -127,7 +130,7 @@ class TaskCalls(TaskRuns, Generic[P, R]):
         """`apply_async` for coroutines: the event loop goes on while the row is written."""
         args, kwargs, shadow, options = self._prepare(args, kwargs, shadow, options)
         app = self.app
-        if app.conf.task_always_eager:
+        if modes.is_eager(app, task_id):
             return self._apply_eagerly(args, kwargs, task_id, link, link_error, options)
         result: AsyncResult[R] = await publish.asend_task(
             app,
@@ -144,48 +147,87 @@ class TaskCalls(TaskRuns, Generic[P, R]):
         )
         return result
 
-    def delay_many(self, calls: Iterable[Any], *, atomic: bool = False) -> ResultSet:
+    def delay_many(
+        self, calls: Iterable[Any], *, atomic: bool = False, connection: Any = OMITTED
+    ) -> ResultSet:
         """Send the task once for each of ``calls``, thousands in one statement.
 
         Args:
             calls: For each job its positional arguments (a tuple or list), or its keyword
                 arguments (a dict), or both (a `Signature`: ``add.s(2, y=2)``).
             atomic: All of them or none, in one transaction.
+            connection: A connection whose transaction they are to be part of; see
+                `pgtasks.using`. None leaves the one that they would join by themselves.
 
         Returns:
             The results, in the order of ``calls``; ``.get()`` waits for all of them.
         """
-        return self.apply_async_many(calls, atomic=atomic)
+        return self.apply_async_many(calls, atomic=atomic, connection=connection)
+
+    async def adelay_many(
+        self, calls: Iterable[Any], *, atomic: bool = False, connection: Any = OMITTED
+    ) -> ResultSet:
+        """`delay_many` for coroutines."""
+        return await self.aapply_async_many(calls, atomic=atomic, connection=connection)
 
     def apply_async_many(
-        self, calls: Iterable[Any], *, atomic: bool = False, **options: Any
+        self,
+        calls: Iterable[Any],
+        *,
+        atomic: bool = False,
+        connection: Any = OMITTED,
+        **options: Any,
     ) -> ResultSet:
         """`delay_many` with options, which hold for every job."""
         app = self.app
+        prepared = self._prepare_many(calls, options)
+        if modes.is_eager(app):
+            return self._apply_many_eagerly(prepared)
+        results = bulk.send_many(
+            app, prepared, task_type=self, atomic=atomic, connection=connection
+        )
+        return ResultSet(results, app=app)
+
+    async def aapply_async_many(
+        self,
+        calls: Iterable[Any],
+        *,
+        atomic: bool = False,
+        connection: Any = OMITTED,
+        **options: Any,
+    ) -> ResultSet:
+        """`apply_async_many` for coroutines."""
+        app = self.app
+        prepared = self._prepare_many(calls, options)
+        if modes.is_eager(app):
+            return self._apply_many_eagerly(prepared)
+        results = await bulk.asend_many(
+            app, prepared, task_type=self, atomic=atomic, connection=connection
+        )
+        return ResultSet(results, app=app)
+
+    def _prepare_many(
+        self, calls: Iterable[Any], options: dict[str, Any]
+    ) -> list[tuple[str, Any, Any, dict[str, Any]]]:
         prepared = []
         for call in calls:
-            args, kwargs, more = publish.arguments_of(call)
+            args, kwargs, more = bulk.arguments_of(call)
             args, kwargs, shadow, merged = self._prepare(
                 args, kwargs, None, {**options, **more} if more else options
             )
             if shadow:
                 merged["shadow"] = shadow
-            prepared.append((args, kwargs, merged))
-        if app.conf.task_always_eager:
-            results: list[Any] = [
-                self._apply_eagerly(
-                    args, kwargs, each.pop("task_id", None), None, None, each
-                )
-                for args, kwargs, each in prepared
-            ]
-        else:
-            results = publish.send_many(
-                app,
-                [(self.name, args, kwargs, each) for args, kwargs, each in prepared],
-                task_type=self,
-                atomic=atomic,
-            )
-        return ResultSet(results, app=app)
+            prepared.append((self.name, args, kwargs, merged))
+        return prepared
+
+    def _apply_many_eagerly(
+        self, prepared: list[tuple[str, Any, Any, dict[str, Any]]]
+    ) -> ResultSet:
+        results: list[Any] = [
+            self._apply_eagerly(args, kwargs, each.pop("task_id", None), None, None, each)
+            for _, args, kwargs, each in prepared
+        ]
+        return ResultSet(results, app=self.app)
 
     def _prepare(
         self,

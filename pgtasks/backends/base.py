@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from pgtasks import states
 from pgtasks._state import current_app
+from pgtasks.app import modes
 from pgtasks.backends.codec import Codec, _find_class
 from pgtasks.backends.compression import (
     COMPRESSED_PAYLOAD_MAGIC,
@@ -345,8 +346,7 @@ class Backend(FailureMixin, GroupMixin, PatienceMixin, Codec):
         return task_id in self._cache
 
     def _ensure_not_eager(self) -> None:
-        conf = self.app.conf
-        if conf.task_always_eager and not conf.task_store_eager_result:
+        if modes.is_eager(self.app) and not self.app.conf.task_store_eager_result:
             warnings.warn(E_EAGER, RuntimeWarning, stacklevel=2)
 
     # ── moments of a worker ─────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import states
+from pgtasks.app import modes
 from pgtasks.backends.propagation import Unborn, errbacks_of, rest_of_chain
 from pgtasks.exceptions import ChordError, NotRegistered, TaskRevokedError
 from pgtasks.utils.einfo import ExceptionInfo
@@ -184,7 +185,7 @@ class FailureMixin:
         if not sent:
             return
         errbacks = base.group(sent, app=self.app)
-        eager = self.app.conf.task_always_eager or (request.delivery_info or {}).get(
+        eager = modes.is_eager(self.app) or (request.delivery_info or {}).get(
             "is_eager", False
         )
         send = errbacks.apply if eager else errbacks.apply_async

@@ -15,7 +15,15 @@ from pgtasks.utils.functional import maybe_list
 if TYPE_CHECKING:
     from pgtasks.canvas.signature import Signature
 
-__all__ = ["DELAYS", "app_of", "copied_options", "item", "leads_back", "sent_together"]
+__all__ = [
+    "DELAYS",
+    "app_of",
+    "copied_options",
+    "item",
+    "leads_back",
+    "said",
+    "sent_together",
+]
 
 #: Options that say when a task may run, under Celery's names and under Oban's.
 DELAYS = ("countdown", "eta", "schedule_in", "scheduled_at")
@@ -117,6 +125,19 @@ def app_of(task: Any) -> Any:
     if app is None:
         app = getattr(task, "app", None)
     return None if app is current_app else app
+
+
+def said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None, which counts as not given.
+
+    But ``connection=None`` has a meaning: not the transaction that the job would join.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if "connection" in options and "connection" not in given:
+        from pgtasks.app.transactions import OWN
+
+        given["connection"] = OWN
+    return given
 
 
 def sent_together(app: Any) -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pgtasks import canvas as package
 from pgtasks._state import current_app
+from pgtasks.app import modes
 from pgtasks.canvas import steps
 from pgtasks.canvas.basics import item, sent_together
 from pgtasks.canvas.folding import _fold_chain, _merge_chain_step, is_empty_group
@@ -85,7 +86,7 @@ class _chain(Signature[R], Generic[R]):
             The result of the last one; those before it are its ``parent`` and so on.
         """
         app = self.app
-        if app.conf.task_always_eager:
+        if modes.is_eager(app):
             with allow_join_result():
                 result = self.apply(args, kwargs, **options)
         else:

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pgtasks import canvas as package
-from pgtasks.canvas.basics import DELAYS, item, sent_together
+from pgtasks.app import modes
+from pgtasks.canvas.basics import DELAYS, item, said, sent_together
 from pgtasks.canvas.cascades import app_behind, level, send, without_delay
 from pgtasks.canvas.chord_bodies import (
     BODY_ONLY,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["_chord", "chord"]
 
 R = TypeVar("R")
+
+#: Stands for an option that was not given, where None means something.
+_UNSAID: Any = type("_Unsaid", (), {"__repr__": lambda self: "<not given>"})()
 
 
 @Signature.register_type(name="chord")
@@ -108,7 +112,7 @@ class _chord(Signature[R], Generic[R]):
         task_id: str | None = None,
         producer: Any = None,
         publisher: Any = None,
-        connection: Any = None,
+        connection: Any = _UNSAID,
         router: Any = None,
         result_cls: Any = None,
         **options: Any,
@@ -121,7 +125,8 @@ class _chord(Signature[R], Generic[R]):
             task_id: Id of the body.
             producer: Celery's, unused.
             publisher: Celery's, unused.
-            connection: Connection on which the rows are inserted, if not on our own.
+            connection: Connection on which the rows are inserted. None is our own, also
+                where they would join a transaction by themselves.
             router: Celery's, unused.
             result_cls: Celery's, unused.
             **options: Options of the members and of the body. ``countdown`` and ``eta``
@@ -141,7 +146,7 @@ class _chord(Signature[R], Generic[R]):
         }
         body = member_of(body, self._app).clone(**body_options(options))
         app = self._get_app(body)
-        if app.conf.task_always_eager:
+        if modes.is_eager(app):
             body = with_callbacks(body, {**self.options, **callbacks})
             with allow_join_result():
                 result = self.apply(args, given, body=body, task_id=task_id, **options)
@@ -153,8 +158,8 @@ class _chord(Signature[R], Generic[R]):
         own_id = merged.pop("task_id", None)
         if delay:
             merged["header_delay"] = delay
-        if connection is not None:
-            merged["connection"] = connection
+        if connection is not _UNSAID:
+            merged.update(said({"connection": connection}))
         return self.run(  # type: ignore[no-any-return]
             self._header(app),
             body,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgtasks import canvas as package
 from pgtasks._state import current_app
+from pgtasks.app import modes
 from pgtasks.canvas.basics import item, sent_together
 from pgtasks.canvas.chord_bodies import size_of
 from pgtasks.canvas.members import _maybe_group, flattened
@@ -106,7 +107,7 @@ class group(Signature[Any]):
                 "with group.link_error(errback)."
             )
         app = self.app
-        if app.conf.task_always_eager:
+        if modes.is_eager(app):
             return self.apply(args, kwargs, **options)  # type: ignore[no-any-return]
         if not self.tasks:
             return self.freeze()  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from pgtasks.canvas.basics import said
 from pgtasks.canvas.groups import group
 from pgtasks.canvas.signature import Signature
 from pgtasks.utils.functional import chunks as cut
@@ -55,8 +56,7 @@ class _basemap(Signature[list[Any]]):
         **options: Any,
     ) -> Any:
         """Send the job, by the route of the task that it calls."""
-        given = {key: value for key, value in options.items() if value is not None}
-        _, _, merged = self._merge(options=given)
+        _, _, merged = self._merge(options=said(options))
         task, it = self._unpack_args(self.kwargs)
         stored = merged.pop("route_name", None)
         return self.type.apply_async(

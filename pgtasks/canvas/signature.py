@@ -7,7 +7,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from pgtasks import canvas as package
-from pgtasks.canvas.basics import copied_options, leads_back
+from pgtasks.canvas.basics import copied_options, leads_back, said
 from pgtasks.canvas.parts import Parts
 from pgtasks.utils.abstract import CallableSignature
 
@@ -128,9 +128,9 @@ class Signature(Parts, Generic[R]):
     ) -> AsyncResult[R]:
         """Send the task with more arguments and options than the signature has.
 
-        An option that is None counts as not given.
+        An option that is None counts as not given, but for ``connection``.
         """
-        given = {key: value for key, value in options.items() if value is not None}
+        given = said(options)
         if args or kwargs or given:
             args, kwargs, options = self._merge(args, kwargs, given)
         else:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pgtasks.app.connection import keeps_jobs_in_memory
+from pgtasks.app.modes import is_eager
 from pgtasks.cli.invocation import EX_CONFIG, Failure, Invocation
 from pgtasks.cli.options import MOMENT, MOMENT_OR_SECONDS, Command, JsonParam, option
 from pgtasks.cli.output import clean
@@ -90,7 +91,7 @@ def call(ctx: click.Context, /, name: str, as_json: bool, **options: Any) -> Non
     """
     invocation = ctx.ensure_object(Invocation)
     app, out = invocation.application, invocation.out
-    if keeps_jobs_in_memory(app) and not app.conf.task_always_eager:
+    if keeps_jobs_in_memory(app) and not is_eager(app):
         raise Failure(
             "broker_url is 'memory://', so the job would end with this process. Name a "
             "database: set PGTASKS_DATABASE_URL, or -b postgresql://user@host/name",

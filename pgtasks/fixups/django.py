@@ -1,9 +1,9 @@
 """Django's side of an application: its settings, its models, and its connections.
 
 Where ``DJANGO_SETTINGS_MODULE`` is set, an application finds its database in
-``DATABASES`` and its tasks in the installed apps. Its tasks get ``delay_on_commit``, and
-its workers check the project as ``manage.py`` would, and close Django's connections
-around tasks and in forked processes.
+``DATABASES`` and its tasks in the installed apps. What is sent in ``atomic()`` is part of
+that transaction, and its tasks get ``delay_on_commit``. Its workers check the project as
+``manage.py`` would, and close Django's connections around tasks and in forked processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pgtasks import _state, signals
+from pgtasks.app import transactions
 from pgtasks.exceptions import FixupWarning, ImproperlyConfigured
+from pgtasks.fixups.django_transactions import OpenTransaction
 from pgtasks.utils.imports import symbol_by_name
 from pgtasks.utils.log import get_logger
 from pgtasks.utils.proxy import Proxy
@@ -99,6 +101,7 @@ class DjangoFixup:
         self.app.loader.now = self.now
         if not self.app._custom_task_cls_used:
             self.app.task_cls = TASK_CLASS
+        transactions.join(self.app, OpenTransaction(self.app))
         signals.import_modules.connect(self.on_import_modules, sender=self.app)
         signals.worker_init.connect(self.on_worker_init, dispatch_uid=self._worker_init_uid)
         return self

@@ -94,6 +94,7 @@ class AsyncResult(TaskMeta, ResultTree, Generic[R]):
 
         Raises:
             TimeoutError: It took longer than ``timeout``; pgtasks' own class, as Celery's.
+            NotCommitted: This thread has sent the task in a transaction that is open still.
             RuntimeError: Called within a task.
         """
         if self.ignored:
@@ -111,6 +112,9 @@ class AsyncResult(TaskMeta, ResultTree, Generic[R]):
             if propagate:
                 self.maybe_throw(callback=callback)
             return self.result  # type: ignore[no-any-return]
+        from pgtasks.app import transactions
+
+        transactions.assert_committed(self.app, [self])
         self.backend.add_pending_result(self)
         return self.backend.wait_for_pending(  # type: ignore[no-any-return]
             self,
@@ -139,6 +143,9 @@ class AsyncResult(TaskMeta, ResultTree, Generic[R]):
         if disable_sync_subtasks:
             package.assert_will_not_block()
         if self._cache is None:
+            from pgtasks.app import transactions
+
+            await transactions.aassert_committed(self.app, [self])
             parents = list(self._parents()) if follow_parents and propagate else []
             meta = await self.backend.await_result(
                 self.id, timeout=timeout, interval=interval, parents=parents

@@ -236,6 +236,9 @@ class ResultSet(Members):
         on_interval: Callable[..., Any] | None = None,
     ) -> Iterator[tuple[str, Any]]:
         """The results as ``(id, meta)``, as they become ready."""
+        from pgtasks.app import transactions
+
+        transactions.assert_committed(self.app, self.results)
         if self._barrier is not None:
             self._barrier.finalize()
         return self.backend.iter_native(  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from pgtasks.storage import operations
 from pgtasks.storage.connections import (
     PROBE,
     AsyncSession,
@@ -30,6 +31,7 @@ from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
 from pgtasks.storage.exchange import ask
 from pgtasks.storage.pool import MAX_AGE, MAX_IDLE, PATIENCE, patience
 from pgtasks.storage.query import Query, Row
+from pgtasks.telemetry.registry import HANDLERS
 
 __all__ = ["AsyncDatabase"]
 
@@ -64,6 +66,13 @@ class AsyncDatabase:
         self, query: Query[T], *, timeout: float | None = None, retry: bool = False
     ) -> T:
         """Run ``query`` and return what it reads; see `Database.run`."""
+        if HANDLERS:
+            with operations.told(query, self.endpoint.address) as known:
+                known["result"] = answer = await self._answer(query, timeout, retry)
+            return answer
+        return await self._answer(query, timeout, retry)
+
+    async def _answer(self, query: Query[T], timeout: float | None, retry: bool) -> T:
         statement, names = compiled(query.statement, self.schema)
         given = query.params
         params = [given[name] for name in names]

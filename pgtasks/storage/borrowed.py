@@ -2,60 +2,89 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
-import psycopg
-from psycopg.rows import tuple_row
+from pgtasks.storage.lenders import LENDERS, Lender, refusal
+from pgtasks.storage.query import Query
 
-from pgtasks.storage.query import Query, Row, in_schema
-
-__all__ = ["arun", "run"]
+__all__ = ["arun", "holder", "is_open", "run"]
 
 T = TypeVar("T")
 
 
 def run(query: Query[T], *, on: Any, schema: str = "pgtasks") -> T:
-    """Run ``query`` on the psycopg 3 connection or cursor ``on``, in its transaction.
+    """Run ``query`` on a lent connection, in its transaction.
 
     Nothing is committed here, so what the query wrote appears, or vanishes, with
     everything else that the caller writes. A statement that fails spoils the caller's
-    transaction as any other would, and raises psycopg's own error: code that retries
+    transaction as any other would, and raises the driver's own error: code that retries
     its transactions by those errors keeps working.
+
+    Args:
+        query: What to run.
+        on: A connection or cursor of psycopg 3 or psycopg 2; a ``Connection``,
+            ``Session`` or ``scoped_session`` of SQLAlchemy; a connection of Django's, or
+            its alias.
+        schema: Where the tables are.
 
     Raises:
         TypeError: ``on`` is something else, or belongs to an event loop.
     """
-    if isinstance(on, (psycopg.AsyncConnection, psycopg.AsyncCursor)):
-        raise TypeError(
-            f"{type(on).__name__} belongs to an event loop: use the awaitable call "
-            f"(adelay, aapply_async), or lend a psycopg.Connection."
-        )
-    connection = on.connection if isinstance(on, psycopg.Cursor) else on
-    if not isinstance(connection, psycopg.Connection):
-        raise _unknown(on)
-    # A cursor of our own: theirs may hold rows that they have not read yet, make
-    # dictionaries of rows, or bind on the client (as Django's do).
-    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(in_schema(query.statement, schema), query.params)
-        rows: list[Row] = cursor.fetchall() if cursor.description is not None else []
-    return query.read(rows)
+    lender = _lender(on)
+    return query.read(lender.run(query, lender.holder(on), schema))
 
 
 async def arun(query: Query[T], *, on: Any, schema: str = "pgtasks") -> T:
-    """The same on a psycopg 3 async connection or cursor."""
-    connection = on.connection if isinstance(on, psycopg.AsyncCursor) else on
-    if not isinstance(connection, psycopg.AsyncConnection):
-        raise _unknown(on)
-    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        await cursor.execute(in_schema(query.statement, schema), query.params)
-        rows: list[Row] = await cursor.fetchall() if cursor.description is not None else []
-    return query.read(rows)
+    """The same for coroutines, also on what belongs to an event loop.
+
+    That is an ``AsyncConnection`` or ``AsyncCursor`` of psycopg 3, a connection of
+    asyncpg or of its pool, and SQLAlchemy's ``AsyncConnection``, ``AsyncSession`` and
+    ``async_scoped_session``. Others block the loop while the statement runs, as all else
+    does that the caller does with them.
+    """
+    lender = _lender(on)
+    return query.read(await lender.arun(query, lender.holder(on), schema))
 
 
-def _unknown(on: Any) -> TypeError:
-    kind = f"{type(on).__module__}.{type(on).__qualname__}"
-    return TypeError(
-        f"A job cannot be inserted on a {kind}: lend the psycopg 3 connection or cursor "
-        f"under it (Django: django.db.connection.connection; SQLAlchemy: "
-        f"session.connection().connection.driver_connection)."
-    )
+def holder(on: Any) -> Any:
+    """What has the transaction: for a cursor its connection, for a registry its session.
+
+    Two that are lent are in the same transaction if this is the same object.
+
+    Raises:
+        TypeError: ``on`` is nothing that can be lent.
+    """
+    return _lender(on).holder(on)
+
+
+def is_open(holder: Any) -> bool:
+    """Whether there is a transaction that has begun and has not ended.
+
+    Args:
+        holder: What `holder` has answered.
+    """
+    return _lender(holder).is_open(holder)
+
+
+def _lender(on: Any) -> Lender:
+    lender = LENDERS["django"] if isinstance(on, str) else _lender_of(on.__class__)
+    if lender is None:
+        raise refusal(
+            on,
+            "lend a connection or cursor of psycopg, psycopg 2 or asyncpg, a Connection "
+            "or Session of SQLAlchemy, or a connection of Django's (or its alias). Of "
+            "another library it may be the connection of the driver that is below it "
+            "(often called driver_connection).",
+        )
+    return lender
+
+
+@lru_cache(maxsize=256)
+def _lender_of(kind: Any) -> Lender | None:
+    # Programs derive classes of their own, and so do other libraries.
+    for each in kind.__mro__:
+        found = LENDERS.get(each.__module__.partition(".")[0])
+        if found is not None:
+            return found
+    return None

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from pgtasks.storage import operations
 from pgtasks.storage.connections import Endpoint, Session, forget_inherited, is_idle
 from pgtasks.storage.errors import StorageBusy, StorageUnavailable, classify
 from pgtasks.storage.exchange import ask
 from pgtasks.storage.pool import PATIENCE, Pool
 from pgtasks.storage.query import Query, Row, in_schema
+from pgtasks.telemetry.registry import HANDLERS
 
 __all__ = ["Database", "compiled", "full_jitter"]
 
@@ -115,6 +117,13 @@ class Database:
         Raises:
             StorageError: The subclass says what to do about it.
         """
+        if HANDLERS:
+            with operations.told(query, self.endpoint.address) as known:
+                known["result"] = answer = self._answer(query, timeout, retry)
+            return answer
+        return self._answer(query, timeout, retry)
+
+    def _answer(self, query: Query[T], timeout: float | None, retry: bool) -> T:
         statement, names = compiled(query.statement, self.schema)
         given = query.params
         params = [given[name] for name in names]

@@ -26,6 +26,8 @@ __all__ = [
     "count",
     "fetch",
     "insert",
+    "only_inserted",
+    "plain",
     "progress",
     "prune",
     "purge",
@@ -137,11 +139,10 @@ def insert(
             Not for a caller's own transaction.
     """
     if len(jobs) == 1 and not again and wake == "coalesced":
-        [job] = jobs
-        if _rare(job) == _NONE_OF_THEM:
-            values = dict(zip(PLAIN, _plain(job), strict=True))
+        values = plain(jobs[0])
+        if values is not None:
             values["durable"] = durable
-            return Query(SQL["insert_one"], values, _only_inserted(job))
+            return Query(SQL["insert_one"], values, only_inserted(jobs[0]))
     params = {
         "jobs": json.dumps([job.document() for job in jobs]),
         "again": again, "wake": wake, "durable": durable
@@ -158,7 +159,16 @@ def insert(
     return Query(SQL["insert"], params, read)
 
 
-def _only_inserted(job: NewJob) -> Callable[[Sequence[Row]], list[Inserted]]:
+def plain(job: NewJob) -> dict[str, Any] | None:
+    """The values of a job that has no others than `PLAIN`; None if it has."""
+    if _rare(job) != _NONE_OF_THEM:
+        return None
+    return dict(zip(PLAIN, _plain(job), strict=True))
+
+
+def only_inserted(job: NewJob) -> Callable[[Sequence[Row]], list[Inserted]]:
+    """How to read the answer to the insert of one job: its row, or none."""
+
     def read(rows: Sequence[Row]) -> list[Inserted]:
         return [Inserted(rows[0][0] if rows else None, job.task_id, not rows)]
 

@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -26,6 +26,7 @@ from pgtasks.storage.connections import Session
 from pgtasks.storage.database import Database, full_jitter
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.query import Query, in_schema
+from pgtasks.telemetry import registry as telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,8 +328,14 @@ class _Listener:
 
     def _heard(self, channels: frozenset[str]) -> None:
         if channels != self.channels:
+            switched = bool(channels) != bool(self.channels)
             self.channels = channels
             self._notifier.announce()
+            if switched:
+                status = "listening" if channels else "polling"
+                address = self._notifier.database.direct.address
+                known = {"status": status, "database": address}
+                telemetry.execute("pgtasks.notifier.switch", {"system_time": time()}, known)
 
     def _wait(self, timeout: float | None, session: Session | None = None) -> None:
         """Sleep until something arrives, somebody nudges, or the time is over."""

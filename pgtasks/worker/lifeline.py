@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks.storage import jobs, workers
 from pgtasks.storage.errors import StorageError
+from pgtasks.telemetry import registry as telemetry
 from pgtasks.worker import identity
 from pgtasks.worker.begun import begun_path, is_abandoned, read_begun
 from pgtasks.worker.service import Service
@@ -75,7 +76,8 @@ class Lifeline(Service):
         turn = 0
         while not self.stopping:
             try:
-                self.sweep()
+                with telemetry.span("pgtasks.plugin", {"plugin": self.name}) as known:
+                    known.update(self.sweep())
                 if turn % 4 == 3:
                     self.audit()
                 if turn % 30 == 7:
@@ -89,8 +91,12 @@ class Lifeline(Service):
             self.wakeup.wait(self._interval * random.uniform(0.8, 1.2))
             self.wakeup.clear()
 
-    def sweep(self) -> None:
-        """Declare dead who is dead, and give back what the dead held."""
+    def sweep(self) -> dict[str, int]:
+        """Declare dead who is dead, and give back what the dead held.
+
+        Returns:
+            How many jobs wait again, and how many must not.
+        """
         living = self._database.run(workers.live())
         for other in living:
             if other.id == self._worker() or not self._is_dead(other):
@@ -105,12 +111,13 @@ class Lifeline(Service):
                 )
         known = {other.id for other in living}
         self._seen = {id: seen for id, seen in self._seen.items() if id in known}
-        self._rescue()
+        rescued = self._rescue()
         released = self._database.run(jobs.recount())
         if released:
             logger.warning(
                 "Released %d jobs that waited for chords whose members are gone.", released
             )
+        return rescued
 
     def audit(self) -> None:
         """Give back what the table says we hold and we know nothing of (R13).
@@ -143,7 +150,8 @@ class Lifeline(Service):
             return False
         return other.lapsed and now - since >= other.lease
 
-    def _rescue(self) -> None:
+    def _rescue(self) -> dict[str, int]:
+        counts = {"rescued_count": 0, "discarded_count": 0}
         graves = self._database.run(workers.graves())
         notes = {
             grave.id: read_begun(grave.id)
@@ -161,6 +169,8 @@ class Lifeline(Service):
                     max_lost=self._max_lost,
                 )
             )
+            counts["rescued_count"] += rescued.released
+            counts["discarded_count"] += len(rescued.abandoned)
             for job in rescued.abandoned:
                 self._on_abandoned(job)
             if rescued.released or rescued.abandoned:
@@ -177,12 +187,19 @@ class Lifeline(Service):
             # A worker that was only stopped goes on with its file as a new one.
             if is_abandoned(id):
                 begun_path(id).unlink(missing_ok=True)
+        return counts
 
     def _tidy(self) -> None:
         self._database.run(workers.forget(24 * 3600.0))
-        while self._keep_results is not None and not self.stopping:
-            if self._database.run(jobs.prune(self._keep_results)) < 1000:
-                break
+        if self._keep_results is None:
+            return
+        with telemetry.span("pgtasks.plugin", {"plugin": "pruner"}) as known:
+            known["pruned_count"] = 0
+            while not self.stopping:
+                pruned = self._database.run(jobs.prune(self._keep_results))
+                known["pruned_count"] += pruned
+                if pruned < 1000:
+                    break
 
 
 def _given_back(held: Held) -> jobs.Settlement:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks.storage import jobs
 from pgtasks.storage.errors import StorageError
+from pgtasks.telemetry import registry as telemetry
 from pgtasks.worker.service import Service
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Stager(Service):
         failing = False
         while not self.stopping:
             try:
-                staged = self._database.run(jobs.stage(worker=self._worker(), limit=LIMIT))
+                staged = self._stage()
             except StorageError as error:
                 if not failing:
                     logger.warning(
@@ -75,6 +76,12 @@ class Stager(Service):
                 self._on_staged()
             if sum(staged.queues.values()) < LIMIT:
                 self._wait(staged.wait)
+
+    def _stage(self) -> jobs.Staged:
+        with telemetry.span("pgtasks.plugin", {"plugin": self.name}) as known:
+            staged = self._database.run(jobs.stage(worker=self._worker(), limit=LIMIT))
+            known["staged_count"] = sum(staged.queues.values())
+        return staged
 
     def hint(self, delay: float) -> None:
         """A job is due in ``delay`` seconds: wake in time for it."""

@@ -13,11 +13,12 @@ from uuid import uuid4
 
 from pgtasks import __version__, signals
 from pgtasks.app import app_or_default
+from pgtasks.app.modes import check_that_jobs_run
 from pgtasks.job import Job, Outcome
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import ACK_SETTINGS
-from pgtasks.worker import identity, state
+from pgtasks.worker import identity, state, telling
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.begun import BegunFile, remove_leftovers
 from pgtasks.worker.books import Books
@@ -82,6 +83,7 @@ class Worker(Hooks, Stepped, Books):
         **options: Any,
     ) -> None:
         app = app_or_default(app)
+        check_that_jobs_run(app)
         conf = app.conf
         self.on_before_init(**options)
         super().__init__(
@@ -116,6 +118,7 @@ class Worker(Hooks, Stepped, Books):
         self.app.database  # noqa: B018 - opened before the first thread needs it
         schema.check(self.app.database)
         self._register()
+        telling.of_start(self)
         state.workers.add(self)
         self.on_start()
         try:
@@ -311,6 +314,7 @@ class Worker(Hooks, Stepped, Books):
             how="Cold" if cold else "Warm",
             exitcode=self.exitcode,
         )
+        began = time.monotonic()
         self.on_close()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
@@ -340,6 +344,7 @@ class Worker(Hooks, Stepped, Books):
         if not self._held:
             # Else whoever takes over what could not be written needs to know what had begun.
             self.begun.remove()
+        telling.of_stop(self, list(self._held.values()), time.monotonic() - began)
         state.workers.discard(self)
         vars(self.app).pop("_consumer", None)
         signals.worker_shutdown.send(sender=self)

@@ -46,6 +46,8 @@ FOR_PEOPLE = [
     "pgtasks.storage.results",
     "pgtasks.storage.schema",
     "pgtasks.storage.workers",
+    "pgtasks.telemetry",
+    "pgtasks.testing",
     "pgtasks.utils.functional",
     "pgtasks.utils.log",
     "pgtasks.utils.nodenames",

@@ -21,6 +21,7 @@ from pgtasks import exceptions, signals, states
 from pgtasks.app.defaults import OPTIONS
 from pgtasks.cli.schema import schema as schema_command
 from pgtasks.storage import errors
+from pgtasks.telemetry import EVENTS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -271,6 +272,7 @@ def test_what_a_page_names_of_pgtasks_exists(
     text = "\n".join(line for line in lines if "*Waits for" not in line)
     known = {f"pgtasks.{table}" for table in catalog} | catalog["functions"].keys()
     known |= rows("tables.md", "Notifications and locks").keys()
+    known |= {each for name in EVENTS for each in (name, name.rpartition(".")[0])}
     # A dot before or a word behind it belongs to something else: .pgtasks, pgtasks.sql.
     named = set(re.findall(r"(?<![\w./-])pgtasks(?:\.[a-zA-Z_]\w*)+(?![\w-])", text))
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from pgtasks import Celery, chord, exceptions, group, signals
-from pgtasks.app import publish
+from pgtasks.app import bulk, publish
 from pgtasks.app.memory import queue_of
 from pgtasks.result import ResultSet
 
@@ -539,13 +539,13 @@ def test_ten_thousand_jobs_are_sent_in_one_call_in_their_order(postgres_app):
     assert [args for _, args in rows] == [f"[{number}]" for number in range(10_000)]
 
 
-@pytest.mark.parametrize(("atomic", "kept"), [(True, 0), (False, publish.CHUNK)])
+@pytest.mark.parametrize(("atomic", "kept"), [(True, 0), (False, bulk.CHUNK)])
 def test_an_atomic_bulk_call_is_all_or_nothing(postgres_app, atomic, kept):
     @postgres_app.task(name="tests.one")
     def one(x):
         pass
 
-    calls = [(number,) for number in range(publish.CHUNK)]
+    calls = [(number,) for number in range(bulk.CHUNK)]
     # What only the server can find out, in a later chunk.
     bad = one.s(-1).set(group_id="a\0b")
     with pytest.raises(Exception, match=r"(?i)unicode|null|0x00|u0000"):

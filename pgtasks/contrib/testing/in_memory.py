@@ -14,6 +14,7 @@ from typing import Any
 from pgtasks import signals
 from pgtasks.app.execute import execute
 from pgtasks.app.memory import queue_of
+from pgtasks.app.modes import check_that_jobs_run
 from pgtasks.utils.nodenames import anon_nodename
 
 __all__ = ["MemoryWorker"]
@@ -44,6 +45,7 @@ class MemoryWorker:
         ready_callback: Callable[[Any], None] | None = None,
         **options: Any,
     ) -> None:
+        check_that_jobs_run(app)
         self.app = app
         self.hostname = hostname or anon_nodename()
         if isinstance(queues, str):

@@ -1,0 +1,59 @@
+"""Has jobs that are sent inside of Django's ``atomic()`` join its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pgtasks.storage.places import same_place
+
+__all__ = ["OpenTransaction"]
+
+
+class OpenTransaction:
+    """Finds the transaction that this thread has open on the application's own database.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        # A database is asked for its address by each call that is made within it.
+        self._answers: dict[tuple[Any, ...], bool] = {}
+
+    def __call__(self) -> Any:
+        """The connection of Django's with the transaction, or None."""
+        for connection in _begun():
+            if connection.in_atomic_block and self._is_ours(connection):
+                return connection
+        return None
+
+    def _is_ours(self, connection: Any) -> bool:
+        if connection.vendor != "postgresql":
+            return False
+        given = connection.settings_dict
+        # A test runner gives its databases other names while it runs.
+        key = (
+            *(given.get(name) for name in ("NAME", "HOST", "PORT", "USER")),
+            (given.get("OPTIONS") or {}).get("service"),
+            self._app.database.endpoint,
+        )
+        answer = self._answers.get(key)
+        if answer is None:
+            there = connection.get_connection_params()
+            there.setdefault("dbname", there.get("database"))
+            answer = same_place(there, self._app.database.endpoint.given)
+            self._answers[key] = answer
+        return answer
+
+
+def _begun() -> Iterator[Any]:
+    """The connections that this thread has used."""
+    from django.db import connections
+
+    try:
+        yield from connections.all(initialized_only=True)
+    except TypeError:
+        # Before Django 4.1 it knows no such argument.
+        yield from connections.all()
