@@ -173,6 +173,7 @@ class Worker(Hooks, Stepped, Books):
             poll_interval=float(conf.worker_poll_interval),
             max_size=int(conf.task_body_max_size or 2**30),
             backlog=lambda: self.acker.backlog,
+            listening=lambda: self.app.notifier.listening,
         )
         self.acker = Acker(
             self._ack_database, self._on_settled, self._on_runnable, claims=self.fetcher

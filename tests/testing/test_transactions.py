@@ -279,15 +279,20 @@ def test_djangos_testcase(database_url):
         "from orders.models import Order\n"
         "with connection.schema_editor() as editor: editor.create_model(Order)"
     )
-    for program in (prepare, DJANGO):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", program],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
+    try:
+        for program in (prepare, DJANGO):
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-c", program],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+    finally:
+        # Other tests have this database and this project, too.
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("drop table if exists orders_order")
     assert "Ran 6 tests" in done.stderr
 
 
