@@ -23,9 +23,12 @@ def add(x: int, y: int, seconds: float = 0) -> int:
     return x + y
 
 
-@app.task
-def once(x: int, seconds: float) -> int:
-    """Not declared safe to run again."""
+@app.task(bind=True)
+def once(self: Any, x: int, seconds: float) -> int:
+    """Not declared safe to run again; the ledger hears of its beginning."""
+    from shop import note
+
+    note(self.request.id, "start")
     time.sleep(seconds)
     return x
 
