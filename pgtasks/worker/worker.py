@@ -381,7 +381,7 @@ class Worker(Hooks, Stepped, Books):
         if queue is None or queue == "":
             self.stager.wakeup.set()
         if queue is None or queue in self.queues:
-            self.fetcher.wakeup.set()
+            self.fetcher.heed()
 
     # ── in the child ────────────────────────────────────────────────────────────────────
 

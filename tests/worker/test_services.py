@@ -151,6 +151,39 @@ def test_an_idle_worker_falls_asleep_and_a_notification_would_wake_it(bench: Ben
     assert still_asleep, "one job now and then is cheaper to be told of than to look for"
 
 
+def test_who_brings_the_news_claims_in_the_place_of_a_sleeping_worker(bench: Bench):
+    fetcher = bench.fetcher()
+    bench.insert("a")
+    fetcher.heed()
+    awake = list(bench.taken)
+    fetcher._asleep = True
+    fetcher.heed()
+    asleep = list(bench.taken)
+    fetcher.stop()
+    bench.insert("b")
+    fetcher.heed()
+
+    assert not awake, "its own thread does it"
+    assert [job.task_id for job in asleep] == ["a"]
+    assert bench.taken == asleep, "nothing is begun when the worker ends"
+
+
+def test_who_brings_news_does_not_wait_for_a_database_that_is_in_trouble(bench: Bench):
+    fetcher = bench.fetcher(database=Flaky(bench.database), poll_interval=60.0)
+    fetcher._asleep = True
+    bench.insert("a")
+    fetcher.heed()
+    fetcher.heed()
+    meanwhile = list(bench.taken)
+    fetcher.start()
+    eventually(lambda: bench.taken)
+    fetcher.stop()
+    fetcher.join()
+
+    assert not meanwhile, "the next try is the thread's, after its pause"
+    assert bench.taken[0].attempt == 1
+
+
 def test_a_worker_whose_jobs_come_thick_and_fast_wants_no_notifications(bench: Bench):
     bench.room = 1
     fetcher = bench.fetcher(poll_interval=60.0)
