@@ -39,7 +39,8 @@ def handle_remote_command_error(command_name: str, exc: BaseException) -> NoRetu
     Raises:
         ClickException: Always; what has a remedy of its own is raised again.
     """
-    if isinstance(exc, (click.ClickException, PgtasksError)):
+    # Also of whoever read our output and has had enough.
+    if isinstance(exc, (click.ClickException, PgtasksError, BrokenPipeError)):
         raise exc
     from kombu.exceptions import OperationalError
 

@@ -220,3 +220,19 @@ def test_shutdown_ends_the_worker_warmly(tmp_path, database_url, run):
     assert "warm shutdown" in answer.stdout
     assert worker.process.wait(20) == 0
     assert "Got shutdown from remote" in worker.log()
+
+
+@pytest.mark.parametrize("words", [("inspect", "stats"), ("inspect", "registered", "-j")])
+def test_a_reader_who_has_had_enough_is_no_error(live, words):
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "pgtasks", "-A", "tasks", *words],
+        cwd=live.folder,
+        env={**os.environ, "PGTASKS_DATABASE_URL": live.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    asked.stdout.close()
+    _, said = asked.communicate(timeout=30)
+
+    assert asked.returncode == 1
+    assert said == b""
