@@ -48,7 +48,11 @@ class Started(NamedTuple):
 
 
 def detach(
-    words: Sequence[str], *, executable: str | None = None, patience: float = PATIENCE
+    words: Sequence[str],
+    *,
+    executable: str | None = None,
+    patience: float = PATIENCE,
+    what: str = "worker",
 ) -> Started:
     """Start the same command in the background, and wait until it is ready.
 
@@ -56,6 +60,7 @@ def detach(
         words: The command line, without the program's name.
         executable: The Python to run; this one by default.
         patience: Seconds after which it is left to itself, ready or not.
+        what: What it is called in messages.
 
     Raises:
         Failure: It has ended instead: the message has its last words, and the exit status
@@ -72,7 +77,7 @@ def detach(
         ready = _await(process, near, patience)
         last = "" if ready else _end_of(said)
     if process.returncode is not None:
-        raise _failure(process.returncode, last)
+        raise _failure(process.returncode, last, what)
     # It goes on without us, which is what was asked for.
     process.returncode = 0
     return Started(process.pid, ready, last)
@@ -98,14 +103,14 @@ def _launch(
         ) from error
 
 
-def _failure(status: int, last: str) -> Failure:
+def _failure(status: int, last: str, what: str) -> Failure:
     fate = (
         f"was ended by signal {-status} while it started"
         if status < 0
         else f"ended while it started, with status {status}"
     )
     return Failure(
-        f"The worker in the background {fate}. Its last words:\n\n{last or '(none)'}",
+        f"The {what} in the background {fate}. Its last words:\n\n{last or '(none)'}",
         128 - status if status < 0 else status or 1,
     )
 
@@ -187,7 +192,7 @@ class Detached:
             yield
         except Exception as error:
             if self._channel is not None and self._log:
-                logger.critical("The worker could not start: %s", error)
+                logger.critical("Could not start: %s", error)
             raise
         finally:
             if self._channel is not None:

@@ -21,6 +21,7 @@ __all__ = ["Invocation", "main", "program"]
 
 COMMANDS = {
     "worker": ("pgtasks.cli.worker:worker", "Start a worker."),
+    "beat": ("pgtasks.cli.beat:beat", "Send the tasks of a schedule when they are due."),
     "call": ("pgtasks.cli.call:call", "Call a task by its name."),
     "result": ("pgtasks.cli.result:result", "Show the result of a task."),
     "status": ("pgtasks.cli.status:status", "Show the workers that are there."),
@@ -36,7 +37,6 @@ COMMANDS = {
 _LATER = "It comes with a later version."
 ABSENT = {
     "amqp": "There is no broker. 'pgtasks doctor' looks at the database, psql into it.",
-    "beat": f"{_LATER} Until then have cron run 'pgtasks call'.",
     "events": f"{_LATER} 'pgtasks inspect active' and the view pgtasks.all_jobs show what "
     "happens now.",
     "flower": "Flower needs Celery's events. The view pgtasks.all_jobs has every job.",

@@ -31,7 +31,7 @@ def pid_file(path: str | None) -> Iterator[None]:
         if lock.is_locked() and not lock.remove_if_stale():
             raise Failure(
                 f"The pid file {path} belongs to process {lock.read_pid()}, which is "
-                f"running. Is this worker running already? Stop it, or choose another "
+                f"running. Is this one running already? Stop it, or choose another "
                 f"--pidfile.",
                 EX_CANTCREAT,
             )

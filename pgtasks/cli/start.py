@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from pgtasks import signals
 from pgtasks.app.detection import tell_of_idle
 from pgtasks.cli.invocation import Failure, Invocation, users_traceback
 from pgtasks.cli.process import EX_CANTCREAT, become, pid_file, warn_of_root
+from pgtasks.cli.readiness import await_database
 from pgtasks.exceptions import SecurityWarning
 from pgtasks.utils.nodenames import WORKER_DIRECT_QUEUE_FORMAT, node_format
 
@@ -82,7 +81,7 @@ class Start:
             )
             # Receivers may have chosen queues by app.amqp.queues.
             worker.queues[:] = self._queues()
-            self._await_database()
+            await_database(self.app, logger)
             if self.options.pop("purge"):
                 count = self.app.control.purge(queues=worker.queues)
                 logger.warning("Purged %d jobs from %s.", count, ", ".join(worker.queues))
@@ -256,32 +255,6 @@ class Start:
         colored = self.app.log.colored(enabled=self.invocation.out.color)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             print(colored.cyan(text), file=sys.__stdout__, flush=True)
-
-    # ── the database ────────────────────────────────────────────────────────────────────
-
-    def _await_database(self) -> None:
-        """Wait until there is one, and look at its tables.
-
-        A worker that starts together with its database, or before it, comes up all the
-        same; what waiting cannot mend is an error at once.
-        """
-        from pgtasks.storage import health, schema
-        from pgtasks.storage.errors import StorageUnavailable
-
-        database = self.app.database
-        attempts = 0
-        while True:
-            try:
-                database.run(health.ping())
-                break
-            except StorageUnavailable as error:
-                if self.app.conf.broker_connection_retry_on_startup is False:
-                    raise
-                attempts += 1
-                pause = min(2.0 * attempts, 32.0)
-                logger.error("%s Trying again in %.0f s.", error, pause)
-                time.sleep(pause * random.uniform(0.8, 1.0))
-        schema.check(database)
 
 
 def _may_choose_queues() -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pgtasks.cli.background import PATIENCE, Detached, detach
+from pgtasks.cli.daemon import daemon_options
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.options import COMMAS, LOG_LEVEL, Command, option
 
@@ -42,12 +43,6 @@ def _concurrency(
     return number or None
 
 
-def _from_settings(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    if value is None and isinstance(ctx.obj, Invocation) and ctx.obj.app is not None:
-        return ctx.obj.app.conf.get(f"worker_{param.name}")
-    return value
-
-
 _INSTEAD_OF_POOL = {
     "gevent": "It comes with a later version; use threads until then.",
     "eventlet": "Eventlet is no longer maintained; use threads.",
@@ -69,8 +64,6 @@ def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
 _LATER = {
     "autoscale": "Scaling by itself comes with a later version. Leave it out and say how "
     "many jobs may run at a time with -c; several workers may serve one queue.",
-    "beat": "Beat comes with a later version. Leave -B out, and until then have cron run "
-    "'pgtasks call'.",
 }
 
 
@@ -86,8 +79,6 @@ WITHOUT_EFFECT = {
     "optimization": "-O",
     "pool_start_method": "--pool-start-method",
     "prefetch_multiplier": "--prefetch-multiplier",
-    "schedule_filename": "--schedule",
-    "scheduler": "--scheduler",
     "statedb": "--statedb",
     "task_events": "-E",
     "without_gossip": "--without-gossip",
@@ -280,64 +271,23 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     "--beat",
     group="Embedded Beat Options",
     is_flag=True,
-    callback=_later,
-    expose_value=False,
-    help="Comes with a later version.",
+    help="Send the tasks of the schedule as well. For one worker of the fleet only.",
 )
-@_accepted(
+@option(
     "-s",
     "--schedule-filename",
     "--schedule",
     group="Embedded Beat Options",
     metavar="PATH",
-    why="it belongs to -B.",
-)
-@_accepted(
-    "--scheduler", group="Embedded Beat Options", metavar="CLASS", why="it belongs to -B."
+    help="With -B: file for the moments of the last runs; beat_schedule_filename by default.",
 )
 @option(
-    "-f",
-    "--logfile",
-    group="Daemonization Options",
-    callback=_from_settings,
-    metavar="PATH",
-    help="Where to log; by default to standard error. Expands as --hostname does.",
+    "--scheduler",
+    group="Embedded Beat Options",
+    metavar="CLASS",
+    help="With -B: what decides what is due; beat_scheduler by default.",
 )
-@option(
-    "--pidfile",
-    group="Daemonization Options",
-    callback=_from_settings,
-    metavar="PATH",
-    help="File to keep the process id in. Expands as --hostname does.",
-)
-@option(
-    "--uid",
-    group="Daemonization Options",
-    callback=_from_settings,
-    metavar="USER",
-    help="Go on as this user, by name or number.",
-)
-@option(
-    "--gid",
-    group="Daemonization Options",
-    callback=_from_settings,
-    metavar="GROUP",
-    help="Go on as this group, by name or number.",
-)
-@option(
-    "--umask",
-    group="Daemonization Options",
-    callback=_from_settings,
-    metavar="OCTAL",
-    help="Create files with this umask.",
-)
-@option(
-    "--executable",
-    group="Daemonization Options",
-    callback=_from_settings,
-    metavar="PATH",
-    help="The Python to start in the background.",
-)
+@daemon_options
 @click.pass_context
 def worker(ctx: click.Context, /, **options: Any) -> None:
     """Start a worker: it runs the jobs of some queues until it is told to stop.

@@ -206,6 +206,14 @@ class Worker(Hooks, Stepped, Books):
             self._services.append(Mailbox(self))
         if isinstance(self.heart, Heartbeat):
             self._services.append(self.heart)
+        if self.options.get("beat"):
+            self._services.append(self._make_beat())
+
+    def _make_beat(self) -> Service:
+        from pgtasks.worker.embedded_beat import EmbeddedBeat
+
+        file, scheduler = map(self.options.get, ("schedule_filename", "scheduler"))
+        return EmbeddedBeat(self.app, schedule_filename=file, scheduler=scheduler)
 
     def _make_pool(self) -> Pool:
         kind = by_name(self.pool_name)

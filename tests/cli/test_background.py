@@ -188,7 +188,7 @@ def test_what_goes_wrong_when_prints_are_logged_is_reported_too(start, folder, e
     assert "not today" in said
     assert f"Its log is {folder / 'bg.log'}" in said
     assert "begun" in log
-    assert error == "SystemExit" or "The worker could not start: " in log
+    assert error == "SystemExit" or "Could not start: " in log
 
 
 def test_a_kill_during_the_start_is_reported(start, folder):

@@ -16,7 +16,6 @@ from pgtasks.worker import identity
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (["-B"], "Leave -B out, and until then have cron run 'pgtasks call'."),
         (["--autoscale", "10,3"], "say how many jobs may run at a time with -c"),
         (["-P", "gevent"], "use threads until then"),
         (["-P", "forked"], "Choose one of prefork, processes, threads, solo"),
