@@ -114,13 +114,14 @@ def _run(
         app.config_from_cmdline(settings)
     become(*(options.pop(name) for name in ("uid", "gid", "umask")))
     if keeps_jobs_in_memory(app):
-        raise Failure(
-            "The application keeps its jobs in memory (broker_url), where no worker would "
-            "find what this beat sends. Name a database: postgresql://user@host/name, or "
-            "none at all for the embedded one.",
-            EX_CONFIG,
+        # A scheduler of one's own may know what to do with that.
+        invocation.out.note(
+            "The application keeps its jobs in memory (broker_url), where no worker finds "
+            "what this beat sends. Name a database: postgresql://user@host/name, or none at "
+            "all for the embedded one."
         )
-    await_database(app, logger)
+    else:
+        await_database(app, logger)
     name = beat_nodename(options["hostname"])
     path, options["logfile"] = (
         options[each] and node_format(str(options[each]), name)

@@ -150,12 +150,6 @@ def test_a_worker_with_b_sends_and_runs(program: Program):
     ("change", "words", "status", "said"),
     [
         (lambda text: text + "\n1 / 0\n", (), 2, "ZeroDivisionError: division by zero"),
-        (
-            lambda text: text.replace('Celery("tasks")', 'Celery("t", broker="memory://")'),
-            (),
-            78,
-            "where no worker would find what this beat sends",
-        ),
         (str, ("--max-interval", "none"), 2, "'none' is not a valid float"),
         (str, ("-S", "nowhere:Scheduler"), 78, "'nowhere:Scheduler' cannot be had: No mod"),
     ],
@@ -172,3 +166,13 @@ def test_a_beat_that_cannot_start_says_why(
 
     assert process.wait(timeout=20) == status, program.log()
     assert said in program.log()
+
+
+def test_a_beat_whose_jobs_no_worker_finds_says_so(program: Program):
+    text = SCHEDULED.replace('Celery("tasks")', 'Celery("tasks", broker="memory://")')
+    write(program.folder / "tasks.py", text)
+    process = program.start("beat", "-l", "info")
+    eventually(lambda: "Sending due task" in program.log(), message=program.log)
+
+    assert ended(process) == 0
+    assert "no worker finds what this beat sends" in program.log()
