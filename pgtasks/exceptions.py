@@ -23,7 +23,7 @@
     UserWarning
     └── CeleryWarning
         ├── AlwaysEagerIgnored  DuplicateNodenameWarning  DuplicateTaskNameWarning
-        └── FixupWarning  NotConfigured  SecurityWarning
+        └── FixupWarning  NotConfigured  SecurityWarning  UniqueStatesWarning
     SystemExit
     └── WorkerShutdown  WorkerTerminate
 """
@@ -93,6 +93,7 @@ __all__ = [
     "Terminated",
     "TimeLimitExceeded",
     "TimeoutError",
+    "UniqueStatesWarning",
     "WorkerLostError",
     "WorkerShutdown",
     "WorkerTerminate",
@@ -486,6 +487,10 @@ class DuplicateNodenameWarning(CeleryWarning):
 
 class DuplicateTaskNameWarning(CeleryWarning):
     """Two functions claim the same task name. Give one of them another ``name=``."""
+
+
+class UniqueStatesWarning(CeleryWarning):
+    """The states in which a job is unique leave one out in between: add it to ``states``."""
 
 
 class FixupWarning(CeleryWarning):

@@ -43,11 +43,15 @@ class NewJob:
         embed: JSON text of ``callbacks``, ``errbacks``, ``chain`` and ``chord``.
         meta: JSON text of the user's own metadata, an object.
         tags: The user's own labels.
-        unique_key: At most one unfinished job may carry it.
+        unique_key: What makes it the same as another, see ``uniqueness``.
         chord: The chord in which the end of this job counts, or the end of what follows
             it in its chain; it is the group id of the members.
         awaits: The chord whose members must have ended before this job may run. Its
             ``delay`` and ``expires_in`` then count from its release.
+        uniqueness: Which jobs with its ``unique_key`` keep it out: ``blocks``, the states
+            in which they do; ``period``, seconds, and ``by_schedule``, from which date on;
+            ``forced``, it goes in whoever has the key; ``replaces``, by state the fields
+            of the other that it replaces. None: the key keeps nobody out.
     """
 
     task: str
@@ -80,6 +84,7 @@ class NewJob:
     unique_key: str | None = None
     chord: str | None = None
     awaits: str | None = None
+    uniqueness: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """The fields that differ from the table's defaults, as a JSON object."""

@@ -98,6 +98,10 @@ def shared_task(*args: Any, **options: Any) -> Any:
                 "@shared_task was applied more than once to the same function. Remove the "
                 "extra @shared_task decorator."
             )
+        if options.get("unique"):
+            from pgtasks.app.unique import check_options
+
+            check_options(fun, options)
         _state.connect_on_app_finalize(lambda app: app._task_from_fun(fun, **options))
         # Those that are finalized already hear of no further tasks.
         for app in list(_state._get_active_apps()):

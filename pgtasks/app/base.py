@@ -307,6 +307,10 @@ class Celery(Pickling):
 
     def _make_task(self, opts: dict[str, Any], fun: Callable[..., Any]) -> Any:
         opts = dict(opts)
+        if opts.get("unique"):
+            from pgtasks.app.unique import check_options
+
+            check_options(fun, opts)
         shared, lazy = opts.pop("shared", True), opts.pop("lazy", True)
         filter = opts.pop("filter", None)
         if shared:

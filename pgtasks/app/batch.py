@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 __all__ = [
-    "Batch", "HeaderResults", "awaited", "awaiting", "collecting", "current",
+    "Batch", "HeaderResults", "awaited", "awaiting", "collecting", "current", "follow",
     "starts_with_results",
 ]  # fmt: skip
 
@@ -77,6 +77,23 @@ def collecting(batch: Batch) -> Iterator[None]:
         yield
     finally:
         _batch.reset(token)
+
+
+def follow(app: Any, sent: Any, result: Any) -> None:
+    """Have a result that was made before its task was sent lead where that of the task does.
+
+    Args:
+        app: The application.
+        sent: What sending the task has answered: a unique one may be that of another job,
+            which the end of the batch may have to tell.
+        result: What was made before.
+    """
+    if getattr(sent, "conflict", False):
+        result.id, result.conflict = sent.id, True
+        return
+    batch = current(app)
+    if batch is not None and batch.results[-1:] == [result] and batch.results[-1] is sent:
+        batch.results[-1] = result
 
 
 def awaited() -> HeaderResults | None:

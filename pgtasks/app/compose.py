@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 from pgtasks import serialization, signals
@@ -42,6 +44,8 @@ class Request(NamedTuple):
     durable: bool
     #: Arguments of ``after_task_publish``, if anybody hears them.
     told: dict[str, Any] | None
+    #: What makes it the same as another, if that matters.
+    rule: Any = None
 
 
 class Mould(NamedTuple):
@@ -143,6 +147,7 @@ class Composer:
         # What is None has not been said; routes may say it.
         left = {key: value for key, value in given.items() if value is not None}
         special = {key: left.pop(key) for key in _SPECIAL if key in left}
+        rule = _rule(task_type, left)
         attempts = getattr(task_type, "max_attempts", None)
         if attempts is not None:
             left.setdefault("max_attempts", attempts)
@@ -177,7 +182,16 @@ class Composer:
                 policy = draft.retry_policy
         elif signals.task_sent.receivers:
             told = draft.as_told(self.origin)
+        key = None
+        if rule is not None:
+            key = _unique().key_of(
+                rule, task_type, name, draft.args, draft.kwargs, draft.queue, draft.meta
+            )
+            if rule.document is None:
+                draft.alone = key
         job = self._row(draft, priority)
+        if rule is not None and rule.document is not None:
+            _make_unique(job, key, rule, others_wait=bool(draft.chain or draft.chord))
 
         retry = special.get("retry")
         pauses = self.pauses
@@ -195,6 +209,7 @@ class Composer:
             pauses,
             self.durable if mode is None else values.is_durable(mode),
             told,
+            rule,
         )
 
     def compose_one(
@@ -251,6 +266,8 @@ class Composer:
             given.get("task_type"), "max_attempts", None
         )
         task_id, index = fixed.pop("task_id", None), fixed.pop("group_index", None)
+        if fixed.get("unique"):
+            fixed["unique"] = repr(fixed["unique"])
         if task_id is options.OMITTED:
             task_id = None
         if (
@@ -267,6 +284,8 @@ class Composer:
             and self._repeats()
             # A signature is for one id.
             and not serialization.is_signed(request.job.content_type)
+            # Its headers hold a key.
+            and not (request.rule is not None and request.rule.document is None)
         )
         return request, self._mould(name, fixed, request) if repeats else None
 
@@ -280,7 +299,14 @@ class Composer:
         )
         if payload.size > mould.room:
             self._check_size(mould.name, payload.size + mould.fixed)
-        return mould.cast(payload, task_id, index)
+        request = mould.cast(payload, task_id, index)
+        if request.rule is not None:
+            job, task = request.job, mould.given.get("task_type")
+            task = task or self.app._tasks.get(mould.name)
+            job.unique_key = _unique().key_of(
+                request.rule, task, mould.name, args, kwargs, job.queue, None
+            )
+        return request
 
     def _mould(self, name: str, fixed: dict[str, Any], request: Request) -> Mould:
         job = request.job
@@ -399,7 +425,47 @@ _UPTO_INDEX = (
 )  # fmt: skip
 _BEHIND_INDEX = (
     "origin", "headers", "embed", "meta", "tags", "unique_key", "chord", "awaits",
+    "uniqueness",
 )  # fmt: skip
+
+
+_ABOUT_UNIQUENESS = frozenset(("unique", "replace", "replace_args"))
+
+
+@cache
+def _unique() -> Any:
+    # For those who use it.
+    return importlib.import_module("pgtasks.app.unique")
+
+
+def _rule(task: Any, given: dict[str, Any]) -> Any:
+    """What makes a call the same as another; most are the same as none."""
+    if (
+        _ABOUT_UNIQUENESS.isdisjoint(given)
+        and getattr(task, "unique", None) is None
+        and getattr(task, "unique_replace", None) is None
+        and getattr(task, "replace_args", None) is None
+    ):
+        return None
+    return _unique().rule_for(task, given)
+
+
+def _make_unique(job: NewJob, key: str | None, rule: Any, *, others_wait: bool) -> None:
+    """Give a job its key.
+
+    What others wait for goes in whoever has the key: a chord whose member is missing, or a
+    chain that has lost a link, could not go on.
+    """
+    document = rule.document
+    if others_wait or job.chord is not None or job.awaits is not None:
+        document = {**document, "forced": True}
+    if "replaces" in document and serialization.is_signed(job.content_type):
+        raise ValueError(
+            f"A call of {job.task} is signed for its own id, and cannot replace anything of "
+            f"another: leave replace= and replace_args= away, or send it unsigned."
+        )
+    job.unique_key = key
+    job.uniqueness = document
 
 
 #: Of these, equal is the same for ever. A dict of headers may be another one by the next

@@ -49,6 +49,9 @@ def task_from_function(
         **options: Attributes of the task.
     """
     options.pop("lazy", None)  # of a task that was made in a spawned child
+    if "replace" in options:
+        # Task.replace() is Celery's.
+        options["unique_replace"] = options.pop("replace")
     name = name or app.gen_task_name(fun.__name__, fun.__module__)
     # Binding reads settings, and reading the first of them calls functions of the program,
     # which may use this very task: let them have been called before it is looked for.

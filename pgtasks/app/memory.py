@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from pgtasks import signals, states
 from pgtasks.app.memory_chords import ChordBook, as_ended
+from pgtasks.app.memory_uniques import KeyBook, TurnBook, replace
 from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.storage.jobs import Inserted
 from pgtasks.storage.results import Member
@@ -63,10 +64,12 @@ class MemoryQueue:
         self._ready: dict[str, list[tuple[int, float, int]]] = {}
         self._due: list[tuple[float, int]] = []
         self._chords = ChordBook()
+        self._keys = KeyBook()
+        self._turns = TurnBook()
         self._changed = threading.Condition(threading.RLock())
 
     def put(self, jobs: Sequence[NewJob]) -> list[Inserted]:
-        """Insert ``jobs``; one whose id is taken by an unfinished job makes a conflict."""
+        """Insert ``jobs``; one whose id or unique key is taken makes a conflict."""
         with self._changed:
             inserted = [self._insert(job) for job in jobs]
             self._changed.notify_all()
@@ -76,11 +79,17 @@ class MemoryQueue:
         if job.task_id in self._by_task_id:
             return Inserted(None, job.task_id, True)
         now = time.time()
+        due = _moment(job.delay, job.eta, now) or now
+        holder = self._keys.holder(job, now)
+        if holder is not None:
+            if replace(holder, job, due, now):
+                self._wait(holder)
+            return Inserted(holder.id, holder.new.task_id, True)
         row = _Row(
             job,
             next(self._ids),
             states.AVAILABLE,
-            _moment(job.delay, job.eta, now) or now,
+            due,
             now,
             _moment(job.expires_in, job.expires, now),
             job.retries,
@@ -92,6 +101,7 @@ class MemoryQueue:
         self._rows[row.id] = row
         self._by_task_id[job.task_id] = row.id
         self._chords.sent(row.id, job)
+        self._keys.taken(row, now)
         self._wait(row)
         return Inserted(row.id, job.task_id, False)
 
@@ -171,7 +181,11 @@ class MemoryQueue:
             (_, _, id), name = min(fronts)
             heapq.heappop(self._ready[name])
             row = self._rows.get(id)
-            if row is not None and row.state == states.AVAILABLE:
+            if row is None or row.state != states.AVAILABLE or row.new.queue != name:
+                continue
+            place = (row.new.priority, row.scheduled_at, id)
+            if self._turns.begins(id, row.new, place):
+                self._turns.began(id, row.new)
                 return self._start(row)
 
     def _start(self, row: _Row) -> Job:
@@ -242,10 +256,15 @@ class MemoryQueue:
     def _settle(self, row: _Row, outcome: Outcome, worker: str | None) -> None:
         job = row.new
         over = outcome.state in states.FINISHED_JOB_STATES
+        waiting = self._turns.left(row.id, job)
         if over:
             self._delete(row)
+            self._keys.ended(row, outcome.state)
         else:
             self._continue(row, outcome)
+        for id in waiting:
+            if id in self._rows:
+                self._wait(self._rows[id])
         # Before the waiters are told: who sees the end sees what follows too.
         for new in outcome.follow_ups:
             self._insert(new)
@@ -344,6 +363,7 @@ class MemoryQueue:
             ]
             for row in gone:
                 self._delete(row)
+                self._keys.ended(row, "purged")
                 self._chords.purged(row.id, row.new)
             for row in gone:
                 self._release(row.new.chord, row.new.task_id)

@@ -72,6 +72,7 @@ class Draft:
     retry_policy: dict[str, Any] | None = None
     awaits: str | None = None
     header: dict[str, Any] | None = None
+    alone: str | None = None
 
     def __init__(
         self, name: str, args: Any, kwargs: Any, given: dict[str, Any], naive_zone: Any
@@ -194,7 +195,7 @@ class Draft:
             found["properties"] = self.properties
         for name in (
             "shadow", "argsrepr", "kwargsrepr", "reply_to", "correlation_id",
-            "replaced_task_nesting", "stamped_headers", "stamps",
+            "replaced_task_nesting", "stamped_headers", "stamps", "alone",
         ):  # fmt: skip
             value = getattr(self, name)
             if value:

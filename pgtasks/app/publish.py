@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from pgtasks import serialization, signals
@@ -156,10 +157,17 @@ def _result_of(app: Any, request: Request, inserted: Any) -> Any:
     # Not by the constructor: a result class of one's own may not know it.
     result.ignored = request.ignored
     if inserted is not None and inserted.conflict:
-        result.conflict = True
+        _lead(result, inserted)
     if request.parent is not None and request.add_to_parent:
         request.parent.add_trail(result)
     return result
+
+
+def _lead(result: Any, inserted: Any) -> None:
+    """Have a result be that of the job that was there before."""
+    result.conflict = True
+    if result.id != inserted.task_id:
+        result.id = inserted.task_id
 
 
 class Sender(Composer):
@@ -232,7 +240,7 @@ class Sender(Composer):
         for request, answer, result in zip(requests, inserted, results, strict=True):
             _tell(request)
             if answer is not None and answer.conflict:
-                result.conflict = True
+                _lead(result, answer)
         return list(results)
 
     def _insert(
@@ -243,13 +251,17 @@ class Sender(Composer):
 
             return queue_of(self.app).put(jobs)
         from pgtasks.storage import jobs as storage
+        from pgtasks.storage import uniques
 
+        keyed = uniques.concern(jobs)
         if on is not None:
             from pgtasks.storage import borrowed, lending
 
-            query = lending.insert(jobs)
+            lend = partial(borrowed.run, on=on, schema=self.conf.database_schema)
             with transactions.lending(on, [job.task_id for job in jobs]):
-                return borrowed.run(query, on=on, schema=self.conf.database_schema)
+                if keyed:
+                    return uniques.answer(uniques.insertion(jobs, wake="always"), lend)
+                return lend(lending.insert(jobs))
         from pgtasks.storage.errors import StorageBusy, StorageUnavailable
 
         database = self.app.database
@@ -258,6 +270,9 @@ class Sender(Composer):
             try:
                 # Whoever asks again has the ids of the first time: an insert whose
                 # answer was lost is not made twice (R2).
+                if keyed:
+                    rounds = uniques.insertion(jobs, again=again, durable=durable)
+                    return uniques.answer(rounds, database.run)
                 query = storage.insert(jobs, again=again, durable=durable)
                 inserted = database.run(query)
             except (StorageUnavailable, StorageBusy) as error:
@@ -297,19 +312,27 @@ class Sender(Composer):
         import asyncio
 
         from pgtasks.storage import jobs as storage
+        from pgtasks.storage import uniques
 
+        keyed = uniques.concern(jobs)
         if on is not None:
             from pgtasks.storage import borrowed, lending
 
-            query = lending.insert(jobs)
+            lend = partial(borrowed.arun, on=on, schema=self.conf.database_schema)
             with transactions.lending(on, [job.task_id for job in jobs]):
-                return await borrowed.arun(query, on=on, schema=self.conf.database_schema)
+                if keyed:
+                    rounds = uniques.insertion(jobs, wake="always")
+                    return await uniques.aanswer(rounds, lend)
+                return await lend(lending.insert(jobs))
         from pgtasks.storage.errors import StorageBusy, StorageUnavailable
 
         database = self.app.async_database
         again = False
         for pause in (*request.patience, None):
             try:
+                if keyed:
+                    rounds = uniques.insertion(jobs, again=again, durable=durable)
+                    return await uniques.aanswer(rounds, database.run)
                 query = storage.insert(jobs, again=again, durable=durable)
                 inserted = await database.run(query)
             except (StorageUnavailable, StorageBusy) as error:

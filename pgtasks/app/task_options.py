@@ -86,6 +86,11 @@ class TaskOptions:
     throws: tuple[type[BaseException], ...] = ()
     #: Seconds, or a date, after which it must not start.
     expires: Any = None
+    #: Which other jobs keep a job of this task out: True, a name or a dict.
+    unique: Any = None
+    #: What of the job that keeps it out it replaces: the decorator's ``replace``.
+    unique_replace: Any = None
+    replace_args: bool | None = None
     #: 0 runs first, unless the settings turn it round.
     priority: Any = None
     #: Longest repr of the result in logs.
@@ -136,6 +141,10 @@ class TaskOptions:
                 f"max_attempts={cls.max_attempts!r} of task {cls.name!r}: it counts the "
                 f"first run too, so it must be 1 or more; None leaves it to max_retries."
             )
+        if cls.unique or cls.unique_replace or cls.replace_args:
+            from pgtasks.app.unique import check_task
+
+            check_task(cls)
         limit = cls.rate_limit
         if isinstance(limit, str) and not _RATE.fullmatch(limit):
             raise ValueError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks import canvas as package
 from pgtasks._state import current_app
 from pgtasks.app import modes
+from pgtasks.app.batch import follow
 from pgtasks.canvas.basics import item, sent_together
 from pgtasks.canvas.chord_bodies import size_of
 from pgtasks.canvas.members import _maybe_group, flattened
@@ -209,9 +210,10 @@ class group(Signature[Any]):
             options["producer"] = producer
         for task, result, _ in members:
             body = chord if chord is not None else task["options"].get("chord")
-            task.apply_async(
+            sent = task.apply_async(
                 args=args, kwargs=kwargs, add_to_parent=False, chord=body, **options
             )
+            follow(app or self.app, sent, result)
             yield result
 
     # ── preparing ───────────────────────────────────────────────────────────────────────

@@ -57,11 +57,46 @@ returning id, task_id,
          when document.delay > 0 or (document.delay is null and document.eta > clock_timestamp())
          then 'scheduled' else 'available' end::pgtasks.job_state
 
+-- fragment: first_try
+-- The second try of an insert whose answer was lost: the first may have been
+-- committed, and its job may be over already (R2). The offset keeps the planner from
+-- hashing all of history, as it does after it has seen the table empty.
+        case when %(again)s::boolean
+             then not exists (select from pgtasks.finished_jobs as over
+                              where over.task_id = document.task_id offset 0)
+             else true end
+
+-- fragment: opened
+-- Chords have more members now.
+opened as (
+    insert into pgtasks.chords as chord (id, remaining)
+    select inserted.chord, count(*)
+    from inserted
+    where inserted.chord is not null
+    group by inserted.chord
+    order by inserted.chord
+    on conflict (id) do update set remaining = chord.remaining + excluded.remaining
+),
+
+-- fragment: stirs
+    -- A job due within seconds must be seen by a sleeping stager: queue '' means that.
+    select distinct case when state = 'available' then queue else '' end as queue
+    from inserted
+    where state = 'available'
+       or (state = 'scheduled' and scheduled_at < clock_timestamp() + interval '5 seconds')
+
+-- fragment: wake
+from fresh
+where %(wake)s::text = 'always'
+   or (%(wake)s::text = 'coalesced'
+       and exists (select from pgtasks.workers
+                   where asleep and (fresh.queue = '' or fresh.queue = any(queues)))
+       and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(fresh.queue)))
+
 -- name: insert
 -- One statement for one job and for thousands: a single JSON parameter costs the
 -- client 4 µs a row where executemany costs 33 µs, and any driver can carry it.
--- Rows are inserted in the order of their unique keys, so that two bulk inserts of
--- the same keys cannot deadlock (R8).
+-- Jobs with a unique key go another way: see uniques.sql.
 -- A notification is sent only where a worker sleeps on that queue, and by one
 -- transaction at a time: every commit that notifies queues up on one lock of the
 -- server, which costs 4-7 times the commit rate at eight writers (R27).
@@ -80,42 +115,20 @@ inserted as (
         ,
         -- include: birth
     from new as document
-    -- The second try of an insert whose answer was lost: the first may have been
-    -- committed, and its job may be over already (R2). The offset keeps the planner from
-    -- hashing all of history, as it does after it has seen the table empty.
-    where case when %(again)s::boolean
-               then not exists (select from pgtasks.finished_jobs as over
-                                where over.task_id = document.task_id offset 0)
-               else true end
-    order by unique_key nulls first, place
+    where
+        -- include: first_try
+    order by place
     on conflict do nothing
     returning id, task_id, queue, state, scheduled_at, chord
 ),
-opened as (
-    insert into pgtasks.chords as chord (id, remaining)
-    select inserted.chord, count(*)
-    from inserted
-    where inserted.chord is not null
-    group by inserted.chord
-    order by inserted.chord
-    on conflict (id) do update set remaining = chord.remaining + excluded.remaining
-),
+-- include: opened
 fresh as materialized (
-    -- A job due within seconds must be seen by a sleeping stager: queue '' means that.
-    select distinct case when state = 'available' then queue else '' end as queue
-    from inserted
-    where state = 'available'
-       or (state = 'scheduled' and scheduled_at < clock_timestamp() + interval '5 seconds')
+-- include: stirs
 )
 select id, task_id from inserted
 union all
 select null, pg_notify('pgtasks.jobs', fresh.queue)::text
-from fresh
-where %(wake)s::text = 'always'
-   or (%(wake)s::text = 'coalesced'
-       and exists (select from pgtasks.workers
-                   where asleep and (fresh.queue = '' or fresh.queue = any(queues)))
-       and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(fresh.queue)))
+-- include: wake
 union all
 select null, set_config('synchronous_commit', 'off', true) where not %(durable)s::boolean
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from pgtasks import signals
 from pgtasks.app.traceinfo import printable
+from pgtasks.app.turns import key_of_turn
 from pgtasks.job import Job, Outcome
 from pgtasks.storage.jobs import Settlement, settle
 from pgtasks.worker import state, verdicts
 from pgtasks.worker.revocation import carries
+from pgtasks.worker.turns import Turns
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
@@ -61,8 +63,10 @@ class Books:
         self._terminated: dict[int, int] = {}
         self._rerunnable: tuple[int, list[str]] = (-1, [])
         self._limits: dict[str, tuple[float | None, float | None]] = {}
+        self._turns = Turns(lambda: self.app.database, self.unbegun, self._on_runnable)
 
     def _take(self, jobs: list[Job]) -> None:
+        jobs = self._turns.admit(jobs)
         debug = logger.isEnabledFor(logging.DEBUG)
         for job in jobs:
             self._held[job.id] = job
@@ -159,16 +163,19 @@ class Books:
             self.lost(job, 0)
 
     def _on_settled(self, batch: Sequence[Settlement]) -> None:
-        again = False
+        again, turns = False, []
         for settlement in batch:
             held = self._held.get(settlement.id)
             # Not if the row was made available by hand and claimed by us once more.
             if held is not None and held.claim_token == settlement.claim_token:
                 self._held.pop(settlement.id, None)
                 self._terminated.pop(settlement.id, None)
+                if (key := key_of_turn(held.headers)) is not None:
+                    turns.append(key)
             again = again or settlement.state in ("scheduled", "retryable")
         if again:
             self.stager.wakeup.set()
+        self._turns.over(turns)
 
     def _on_runnable(self, queues: set[str]) -> None:
         if not queues.isdisjoint(self.queues):

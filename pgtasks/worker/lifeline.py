@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from pgtasks.storage import jobs, workers
+from pgtasks.storage import jobs, uniques, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.telemetry import registry as telemetry
 from pgtasks.worker import identity
@@ -69,6 +69,7 @@ class Lifeline(Service):
         self._seen: dict[str, tuple[int, float]] = {}
         self._suspects: set[tuple[int, str]] = set()
         self._machine = identity.machine()
+        self._key = ""
 
     def run(self) -> None:
         """Sweep at every interval; audit and prune more seldom."""
@@ -191,6 +192,7 @@ class Lifeline(Service):
 
     def _tidy(self) -> None:
         self._database.run(workers.forget(24 * 3600.0))
+        self._forget_keys()
         if self._keep_results is None:
             return
         with telemetry.span("pgtasks.plugin", {"plugin": "pruner"}) as known:
@@ -200,6 +202,15 @@ class Lifeline(Service):
                 known["pruned_count"] += pruned
                 if pruned < 1000:
                     break
+
+    def _forget_keys(self) -> None:
+        """Delete keys of jobs that are over, a stretch at a time, and on while it pays."""
+        while not self.stopping:
+            forgotten = self._database.run(uniques.forget(self._key))
+            self._key = forgotten.last or ""
+            if forgotten.keys < 500:
+                break
+        self._database.run(uniques.forget_turns())
 
 
 def _given_back(held: Held) -> jobs.Settlement:

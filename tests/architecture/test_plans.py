@@ -17,20 +17,53 @@ import pytest
 from psycopg import sql
 
 from fix_postgres import _database
-from pgtasks.job import NewJob, Outcome
-from pgtasks.storage import admin, health, jobs, mailbox, results, trials, workers
+from pgtasks.job import Job, NewJob, Outcome
+from pgtasks.storage import (
+    admin,
+    health,
+    jobs,
+    mailbox,
+    results,
+    trials,
+    uniques,
+    workers,
+)
 from pgtasks.storage.connections import Session
 from pgtasks.storage.database import Database, compiled
 from pgtasks.storage.query import Query
 
 ROWS = 50_000
 WORKER, DEAD, TOKEN = (str(uuid4()) for _ in range(3))
+RULE = {"blocks": ["scheduled", "available", "completed"], "period": 60.0}
 MARKS = {"q0": jobs.LOWEST, "q1": jobs.LOWEST}
+
+A_JOB = Job(
+    *[100, "j100", "t", "q0", 0], *[None] * (len(Job._fields) - 6), claim_token=TOKEN
+)
 
 QUERIES: dict[str, Query[Any]] = {
     "insert one": jobs.insert([NewJob("t", "new", queue="q0")]),
     "insert": jobs.insert([NewJob("t", "new", queue="q0", delay=1.0)]),
     "insert again": jobs.insert([NewJob("t", "new", queue="q0")], again=True),
+    "insert unique": next(
+        uniques.insertion([NewJob("t", "new", unique_key="k2", uniqueness=RULE)])
+    ),
+    "insert or replace": next(
+        uniques.insertion(
+            [
+                NewJob(
+                    "t",
+                    "new",
+                    unique_key="k2",
+                    uniqueness={**RULE, "replaces": {"available": ["args"]}},
+                )
+            ]
+        )
+    ),
+    "take turns": uniques.take_turns([(A_JOB, "k100")]),
+    "pass on": uniques.pass_on(["k100"]),
+    "forget keys": uniques.forget("k2", limit=100),
+    "forget turns": uniques.forget_turns(),
     "fetch": jobs.fetch(MARKS, demand=100, worker=WORKER, token=TOKEN),
     "fetch queue": jobs.fetch({"q0": jobs.LOWEST}, demand=100, worker=WORKER, token=TOKEN),
     "recover": jobs.recover(worker=WORKER, token=TOKEN),
@@ -85,6 +118,12 @@ INDEXES = {
     "insert": {"finished_jobs_pkey"},
     "insert again": {"finished_jobs_pkey"},
     "insert one": set(),
+    "insert unique": {"jobs_task_id_key", "finished_jobs_pkey"},
+    "insert or replace": {"jobs_task_id_key", "jobs_pkey", "finished_jobs_pkey"},
+    "take turns": {"jobs_pkey"},
+    "pass on": {"jobs_pkey"},
+    "forget keys": {"jobs_task_id_key", "finished_jobs_pkey"},
+    "forget turns": {"jobs_pkey"},
     "fetch": {"jobs_ready", "jobs_pkey"},
     "fetch queue": {"jobs_ready", "jobs_pkey"},
     "recover": {"jobs_executing"},
@@ -117,7 +156,8 @@ READ_EVERYTHING = {"backlog", "count", "purge", "stamped", "enqueued", "newest",
 
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
 PAGES = {
-    "insert": 100, "insert one": 50, "fetch": 2500, "fetch queue": 2500, "stage": 50,
+    "insert unique": 100, "insert or replace": 100, "take turns": 50, "pass on": 50,
+    "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500, "fetch queue": 2500, "stage": 50,
     "prune": 50, "ack": 10_000, "audit": 700, "read": 20, "scheduled": 800, "overdue": 50,
 }  # fmt: skip
 
@@ -153,7 +193,7 @@ class Plan:
             unbounded = "Index" in node["Node Type"] and "Index Cond" not in node
             if node["Node Type"] == "Seq Scan" or (unbounded and not self._bounded(node)):
                 found.add(node["Relation Name"])
-        return found & {"jobs", "finished_jobs"}
+        return found & {"jobs", "finished_jobs", "unique_keys"}
 
     @staticmethod
     def _bounded(node: dict[str, Any]) -> bool:
@@ -283,6 +323,28 @@ def fill(connection: psycopg.Connection[Any]) -> None:
         """,
         {"rows": ROWS},
     )
+    connection.execute(
+        """
+        insert into pgtasks.unique_keys (key, task_id)
+        select 'k' || n, case when n %% 2 = 0 then 'j' else 'f' end || n
+        from generate_series(1, %(rows)s::int) as n
+        """,
+        {"rows": ROWS},
+    )
+    connection.execute(
+        """
+        insert into pgtasks.turns (key, job_id, claim_token)
+        select 'k' || n, n, %(token)s::uuid from generate_series(100, 20000, 100) as n
+        """,
+        {"token": TOKEN},
+    )
+    connection.execute(
+        """
+        insert into pgtasks.parked_jobs (key, priority, job_id)
+        select 'k' || n %% 10 * 100, 0, n from generate_series(1, %(rows)s::int, 2) as n
+        """,
+        {"rows": ROWS},
+    )
 
 
 @pytest.fixture(scope="module", params=["planned full", "planned empty"])
@@ -327,7 +389,7 @@ def test_every_statement_on_the_large_tables_is_looked_at() -> None:
     looked_at = {query.statement for query in QUERIES.values()}
     statements = {
         name: statement
-        for module in (admin, jobs, results, workers, mailbox, health)
+        for module in (admin, jobs, results, workers, mailbox, health, uniques)
         for name, statement in module.SQL.items()
         if "pgtasks.jobs" in statement or "pgtasks.finished_jobs" in statement
     }
