@@ -52,6 +52,7 @@ class NewJob:
             in which they do; ``period``, seconds, and ``by_schedule``, from which date on;
             ``forced``, it goes in whoever has the key; ``replaces``, by state the fields
             of the other that it replaces. None: the key keeps nobody out.
+        limits: The gates that it must go through, by name; see `pgtasks.storage.limits`.
     """
 
     task: str
@@ -85,6 +86,7 @@ class NewJob:
     chord: str | None = None
     awaits: str | None = None
     uniqueness: dict[str, Any] | None = None
+    limits: list[str] | None = None
 
     def document(self) -> dict[str, Any]:
         """The fields that differ from the table's defaults, as a JSON object."""

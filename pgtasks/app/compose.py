@@ -192,6 +192,13 @@ class Composer:
         job = self._row(draft, priority)
         if rule is not None and rule.document is not None:
             _make_unique(job, key, rule, others_wait=bool(draft.chain or draft.chord))
+        limits = getattr(task_type, "limits", None)
+        if limits is not None:
+            # The results that the body of a chord begins with are still to come.
+            taken = draft.header is not None and draft.header["taken"]
+            job.limits = limits.gates(
+                [None, *draft.args] if taken else draft.args, draft.kwargs
+            )
 
         retry = special.get("retry")
         pauses = self.pauses
@@ -282,6 +289,8 @@ class Composer:
         repeats = (
             _is_fixed(fixed)
             and self._repeats()
+            # What the arguments decide is no part of a mould.
+            and not getattr(getattr(given.get("task_type"), "limits", None), "keyed", False)
             # A signature is for one id.
             and not serialization.is_signed(request.job.content_type)
             # Its headers hold a key.
@@ -426,6 +435,7 @@ _UPTO_INDEX = (
 _BEHIND_INDEX = (
     "origin", "headers", "embed", "meta", "tags", "unique_key", "chord", "awaits",
     "uniqueness",
+    "limits",
 )  # fmt: skip
 
 

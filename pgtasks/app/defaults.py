@@ -613,6 +613,12 @@ NAMESPACES: dict[str, Any] = {
             "string",
             "Where jobs run: prefork, threads, solo, asyncio, gevent.",
         ),
+        "queue_limits": Option(
+            {},
+            "dict",
+            "How many jobs of a queue may run in one worker at a time, by the queue's name; "
+            "-Q name:20 says so for one worker.",
+        ),
         "pool_putlocks": _broker(True, "bool"),
         "pool_restarts": Option(False, "bool", "Allow the control command pool_restart."),
         "pool_start_method": Option(

@@ -16,6 +16,7 @@ from pgtasks.utils.imports import instantiate, symbol_by_name
 
 if TYPE_CHECKING:
     from pgtasks.app.amqp import AMQP
+    from pgtasks.app.queues import Queues
     from pgtasks.storage.aio import AsyncDatabase
     from pgtasks.storage.database import Database
     from pgtasks.storage.notifier import Notifier
@@ -50,6 +51,13 @@ class Owning(Defining):
     def control(self) -> Any:
         """Commands to workers."""
         return instantiate(self.control_cls, app=self)
+
+    @part
+    def queues(self) -> Queues:
+        """Pause, resume, scale and limit queues."""
+        from pgtasks.app.queues import Queues
+
+        return Queues(self)
 
     @part
     def events(self) -> Any:

@@ -57,6 +57,17 @@ class TaskOptions:
     backoff: Backoff | None = None
     #: ``"100/m"``, ``"2/s"``, a number per second, or None.
     rate_limit: Any = None
+    #: How many may run at a time in the whole fleet; with a key, for each of its values.
+    concurrency: int | None = None
+    #: Name of an argument, or a function of the call's args and kwargs.
+    concurrency_key: Any = None
+    #: How many may start within a time in the whole fleet, ``"100/m"``; with a key, for
+    #: each of its values.
+    rate: Any = None
+    #: As ``concurrency_key``.
+    rate_key: Any = None
+    #: What follows from these four, `pgtasks.app.limits.TaskLimits`; None without any.
+    limits: Any = None
     #: Keep no result.
     ignore_result: Any = None
     #: Remember what the task sends, for ``result.children``.
@@ -151,3 +162,10 @@ class TaskOptions:
                 f"rate_limit={limit!r} of task {cls.name!r}: write a number and a unit, "
                 f"for instance '10/s', '100/m' or '1000/h'."
             )
+        given = (cls.concurrency, cls.concurrency_key, cls.rate, cls.rate_key)
+        cls.limits = None
+        if given != (None, None, None, None):
+            # Fractions and digests are dear to import.
+            from pgtasks.app.limits import TaskLimits
+
+            cls.limits = TaskLimits(cls)

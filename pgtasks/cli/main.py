@@ -27,6 +27,7 @@ COMMANDS = {
     "status": ("pgtasks.cli.status:status", "Show the workers that are there."),
     "inspect": ("pgtasks.cli.inspect:inspect", "Ask workers about themselves."),
     "control": ("pgtasks.cli.inspect:control", "Tell workers something."),
+    "queues": ("pgtasks.cli.queues:queues", "Show queues; pause, scale and limit them."),
     "purge": ("pgtasks.cli.purge:purge", "Delete the waiting jobs of queues."),
     "schema": ("pgtasks.cli.schema:schema", "Create the tables, bring them up to date."),
     "doctor": ("pgtasks.cli.doctor:doctor", "Check the installation and say what to do."),

@@ -154,7 +154,8 @@ class Start:
         for module in options.pop("include") or ():
             self._import(app.loader.import_task_module, module)
         app.finalize()
-        self._wanted = options.pop("queues"), options.pop("exclude_queues") or []
+        wanted, queue_limits = _apart(options.pop("queues"))
+        self._wanted = wanted, options.pop("exclude_queues") or []
         queues = self._queues(select=True)
         kept = ("purge", "executable")
         Worker.__init__(
@@ -162,6 +163,7 @@ class Start:
             app,
             self.hostname,
             queues=queues,
+            queue_limits=queue_limits,
             ready_callback=self._at_ready,
             **{name: value for name, value in options.items() if name not in kept},
         )
@@ -255,6 +257,21 @@ class Start:
         colored = self.app.log.colored(enabled=self.invocation.out.color)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             print(colored.cyan(text), file=sys.__stdout__, flush=True)
+
+
+def _apart(words: list[str] | None) -> tuple[list[str] | None, dict[str, int]]:
+    """The names of queues and their limits: ``mailers:20`` is of 20 jobs at a time."""
+    if words is None:
+        return None, {}
+    names, limits = [], {}
+    for word in words:
+        name, colon, limit = word.rpartition(":")
+        if colon and name and limit.isdecimal():
+            limits[name] = int(limit)
+            names.append(name)
+        else:
+            names.append(word)
+    return names, limits
 
 
 def _may_choose_queues() -> bool:

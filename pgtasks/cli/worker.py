@@ -215,7 +215,8 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     group="Queue Options",
     type=COMMAS,
     metavar="NAMES",
-    help="Queues to serve, with commas between them.",
+    help="Queues to serve, with commas between them; mailers:20 runs at most 20 jobs of "
+    "that queue at a time here.",
 )
 @option(
     "-X",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ __all__ = [
     "Settlement",
     "Staged",
     "ack",
+    "asked",
     "count",
     "fetch",
     "insert",
@@ -73,6 +74,7 @@ class Claim(NamedTuple):
         queues: Queues that the worker serves.
         rerunnable: Names of the tasks that may run again after a crash.
         max_size: Arguments of more bytes than this are left in the table.
+        node: Name of the worker, to which a queue may be paused.
     """
 
     worker: str
@@ -80,6 +82,7 @@ class Claim(NamedTuple):
     queues: list[str]
     rerunnable: list[str]
     max_size: int
+    node: str = ""
 
 
 class Claimed(NamedTuple):
@@ -183,6 +186,8 @@ def fetch(
     token: str,
     rerunnable: Sequence[str] = (),
     max_size: int = 2**30,
+    node: str = "",
+    rooms: Mapping[str, int] | None = None,
 ) -> Query[Claimed]:
     """Claim up to ``demand`` runnable jobs for ``worker``, most urgent first.
 
@@ -193,6 +198,8 @@ def fetch(
         token: Random, new for each call: the fence of everything that it claims (R3).
         rerunnable: Names of the tasks that may run again after a crash.
         max_size: Arguments of more bytes than this are left in the table.
+        node: Name of the worker, to which a queue may be paused.
+        rooms: How many at most of these queues; of others, as many as of all.
     """
     common = {
         "demand": demand,
@@ -200,19 +207,30 @@ def fetch(
         "token": token,
         "rerunnable": list(rerunnable),
         "max_size": max_size,
+        "node": node,
     }
     if len(marks) == 1:
         [(queue, mark)] = marks.items()
         one = {"queue": queue, "priority": mark[0], "due": mark[1], "id": mark[2], **common}
+        if rooms:
+            one["demand"] = min(demand, rooms.get(queue, demand))
         return Query(SQL["fetch_queue"], one, _most_urgent_first)
-    params = {
+    params = {**asked(marks, demand, rooms), **common}
+    return Query(SQL["fetch"], params, _most_urgent_first)
+
+
+def asked(
+    marks: Mapping[str, Mark], demand: int, rooms: Mapping[str, int] | None
+) -> dict[str, Any]:
+    """The queues to claim from, as parameters: columns of a table."""
+    given = rooms or {}
+    return {
         "queues": list(marks),
         "priorities": [mark.priority for mark in marks.values()],
         "dues": [mark.scheduled_at for mark in marks.values()],
         "ids": [mark.id for mark in marks.values()],
-        **common,
+        "rooms": [given.get(queue, demand) for queue in marks],
     }
-    return Query(SQL["fetch"], params, _most_urgent_first)
 
 
 def recover(*, worker: str, token: str, max_size: int = 2**30) -> Query[Claimed]:

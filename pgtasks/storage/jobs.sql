@@ -24,13 +24,14 @@ returning id, task_id,
     max_attempts integer, retries integer, time_limit float8, soft_time_limit float8,
     ignore_result boolean, root_id text, parent_id text, group_id text, group_index integer,
     origin text, headers text, embed text, meta text, tags text[], unique_key text,
-    chord text, awaits text
+    chord text, awaits text, limits text[]
 
 -- fragment: columns
     task, task_id, queue, priority, args, kwargs, body, content_type, content_encoding,
     scheduled_at, expires_at, max_attempts, retries, time_limit, soft_time_limit,
     ignore_result, root_id, parent_id, group_id, group_index,
-    origin, headers, embed, meta, tags, unique_key, chord, awaits, delay, expires_in, state
+    origin, headers, embed, meta, tags, unique_key, chord, awaits, delay, expires_in,
+    limits, parked, state
 
 -- fragment: values
 -- What waits for a chord is due, and expires, as many seconds after its release.
@@ -50,12 +51,43 @@ returning id, task_id,
     coalesce(document.meta::jsonb, '{}'), coalesce(document.tags, '{}'), document.unique_key,
     document.chord, document.awaits,
     case when document.awaits is not null then document.delay end,
-    case when document.awaits is not null then document.expires_in end
+    case when document.awaits is not null then document.expires_in end,
+    document.limits,
+    -- One that comes to a full gate where others wait stands behind them at once. Nothing
+    -- is locked here, so that it may come too late for a place: then a sweep sees it.
+    case when document.limits is null then null
+         when document.awaits is not null or document.delay > 0
+              or (document.delay is null and document.eta > clock_timestamp()) then ''
+         else coalesce((
+             select gate.name
+             from pgtasks.gates as gate
+             join pgtasks.limits as known on known.name = gate.limit_name
+             where gate.name = any(document.limits)
+               and gate.running >= known.concurrency
+               and coalesce(document.queue, 'celery') = any(gate.queues)
+               and exists (select from pgtasks.jobs as other
+                           where other.parked = gate.name
+                             and other.state = 'suspended' and length(other.parked) > 1
+                           offset 0)
+             order by gate.name
+             limit 1), '?') end
 
 -- fragment: birth
     case when document.awaits is not null then 'suspended'
          when document.delay > 0 or (document.delay is null and document.eta > clock_timestamp())
-         then 'scheduled' else 'available' end::pgtasks.job_state
+         then 'scheduled'
+         -- It waits for its limits, apart from what claims walk through.
+         when document.limits is not null then 'suspended'
+         else 'available' end::pgtasks.job_state
+
+-- fragment: open
+-- No word says that the queue is paused, and no limit for the whole fleet sends its jobs
+-- through a gate. Asked by the claim itself: what a worker remembers may be a moment old.
+    (select not coalesce((array_agg(said.paused order by said.node desc, said.queue = '*')
+                          filter (where said.paused is not null))[1], false)
+            and not coalesce(bool_or(said.limited), false)
+     from pgtasks.queues as said
+     where said.queue in (wanted.queue, '*') and said.node in ('', %(node)s::text))
 
 -- fragment: first_try
 -- The second try of an insert whose answer was lost: the first may have been
@@ -80,9 +112,9 @@ opened as (
 
 -- fragment: stirs
     -- A job due within seconds must be seen by a sleeping stager: queue '' means that.
-    select distinct case when state = 'available' then queue else '' end as queue
+    select distinct case when state = 'scheduled' then '' else queue end as queue
     from inserted
-    where state = 'available'
+    where state = 'available' or parked = '?'
        or (state = 'scheduled' and scheduled_at < clock_timestamp() + interval '5 seconds')
 
 -- fragment: wake
@@ -119,7 +151,7 @@ inserted as (
         -- include: first_try
     order by place
     on conflict do nothing
-    returning id, task_id, queue, state, scheduled_at, chord
+    returning id, task_id, queue, state, scheduled_at, chord, parked
 ),
 -- include: opened
 fresh as materialized (
@@ -172,11 +204,15 @@ where job.id = any(array(
     select jobs.id
     from pgtasks.jobs
     where jobs.state = 'available'
+      and jobs.parked is null
       and jobs.queue = %(queue)s::text
       and (jobs.priority, jobs.scheduled_at, jobs.id)
         > (%(priority)s::smallint, %(due)s::timestamptz, %(id)s::bigint)
       and exists (select from pgtasks.workers
                   where workers.id = %(worker)s::uuid and dead_at is null and stopped_at is null)
+      and (select
+           -- include: open
+           from (select %(queue)s::text) as wanted (queue))
     order by jobs.priority, jobs.scheduled_at, jobs.id
     limit %(demand)s
     for update of jobs skip locked
@@ -194,20 +230,24 @@ returning
 -- A worker that was declared dead claims nothing (R16).
 with runnable as materialized (
     select job.id
-    from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(dues)s::timestamptz[], %(ids)s::bigint[])
-        as wanted (queue, priority, scheduled_at, id)
+    from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(dues)s::timestamptz[], %(ids)s::bigint[],
+                %(rooms)s::integer[])
+        as wanted (queue, priority, scheduled_at, id, room)
     cross join lateral (
         select jobs.id, jobs.priority, jobs.scheduled_at
         from pgtasks.jobs
         where jobs.state = 'available'
+          and jobs.parked is null
           and jobs.queue = wanted.queue
           and (jobs.priority, jobs.scheduled_at, jobs.id) > (wanted.priority, wanted.scheduled_at, wanted.id)
         order by jobs.priority, jobs.scheduled_at, jobs.id
-        limit %(demand)s
+        limit least(wanted.room, %(demand)s)
         for update skip locked
     ) as job
     where exists (select from pgtasks.workers
                   where workers.id = %(worker)s::uuid and dead_at is null and stopped_at is null)
+      and
+      -- include: open
     order by job.priority, job.scheduled_at, job.id
     limit %(demand)s
 )
@@ -449,7 +489,7 @@ counted as (
 fresh as (
     select queue from continued where state = 'available'
     union
-    select queue from followed where state = 'available'
+    select queue from followed where state = 'available' or parked = '?'
     union
     select queue from released where state = 'available'
 ),
@@ -493,7 +533,7 @@ followed as (
     -- Counted, so that all of them are gone before: what replaces a job may have its id.
     where (select count(*) from ended) >= 0
     on conflict do nothing
-    returning queue, state, chord
+    returning queue, state, chord, parked
 ),
 -- include: tell
 select id, queue from told
@@ -532,6 +572,9 @@ followed as (
         select born.birth,
                born.birth = 'available'
                and coalesce(document.queue, 'celery') = any(%(queues)s::text[])
+               and (select
+                    -- include: open
+                    from (select coalesce(document.queue, 'celery')) as wanted (queue))
                -- One that was declared dead claims nothing (R16).
                and exists (select from pgtasks.workers
                            where workers.id = %(worker)s::uuid
@@ -610,7 +653,7 @@ followed as (
                         and (over.attempt > 0 or over.state <> 'discarded')
                       offset 0)
     on conflict do nothing
-    returning queue, state, chord
+    returning queue, state, chord, parked
 ),
 opened as (
     insert into pgtasks.chords as chord (id, remaining)
@@ -622,7 +665,7 @@ opened as (
     on conflict (id) do update set remaining = chord.remaining + excluded.remaining
 ),
 fresh as (
-    select distinct queue from followed where state = 'available'
+    select distinct queue from followed where state = 'available' or parked = '?'
 )
 select id, null as woken from salvaged
 union all
@@ -645,7 +688,8 @@ with due as materialized (
 ),
 staged as (
     update pgtasks.jobs as job
-    set state = 'available'
+    set state = case when job.parked is null then 'available' else 'suspended' end::pgtasks.job_state,
+        parked = case when job.parked is not null then '?' end
     where job.id = any(array(select id from due))
     returning job.queue
 )

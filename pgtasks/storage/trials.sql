@@ -28,6 +28,8 @@ where job.id = (
     select jobs.id
     from pgtasks.jobs
     where (jobs.state = 'available'
+           -- A test runs one job after the other, so limits hold by themselves.
+           or (jobs.state = 'suspended' and jobs.parked <> '')
            or (jobs.state in ('scheduled', 'retryable')
                and jobs.scheduled_at <= coalesce(%(until)s::timestamptz, clock_timestamp())))
       and (%(queues)s::text[] is null or jobs.queue = any(%(queues)s::text[]))

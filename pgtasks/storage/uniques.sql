@@ -82,7 +82,7 @@ inserted as (
         -- include: first_try
     order by document.place
     on conflict do nothing
-    returning id, task_id, queue, state, scheduled_at, chord
+    returning id, task_id, queue, state, scheduled_at, chord, parked
 ),
 -- include: opened
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
 
-__all__ = ["arity_greater", "fun_accepts_kwargs", "fun_takes_argument", "head_from_fun"]
+__all__ = [
+    "argument",
+    "arity_greater",
+    "fun_accepts_kwargs",
+    "fun_takes_argument",
+    "head_from_fun",
+]
 
 
 def head_from_fun(fun: Callable[..., Any], bound: bool = False) -> Callable[..., Any]:
@@ -44,6 +50,42 @@ def fun_takes_argument(
 def fun_accepts_kwargs(fun: Callable[..., Any]) -> bool:
     """True when ``fun`` takes any keyword argument (``**kwargs``)."""
     return bool(_spec(fun).varkw)
+
+
+def argument(
+    fun: Callable[..., Any],
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    method: bool = False,
+) -> Any:
+    """What a call of ``fun`` gives for the parameter ``name``; its default if nothing.
+
+    ``method`` leaves out the first parameter, which no caller gives.
+
+    Raises:
+        TypeError: There is no such parameter, or nothing is given for it.
+    """
+    if name in kwargs:
+        return kwargs[name]
+    spec = _spec(fun)
+    if name in spec.positional:
+        place = spec.positional.index(name) - method
+        if 0 <= place < len(args):
+            return args[place]
+    function = _python_function(fun)
+    optional = spec.positional[len(spec.positional) - spec.optional :]
+    defaults = {
+        **dict(zip(optional, getattr(function, "__defaults__", None) or (), strict=False)),
+        **(getattr(function, "__kwdefaults__", None) or {}),
+    }
+    if name in defaults:
+        return defaults[name]
+    raise TypeError(
+        f"A call of {getattr(fun, '__qualname__', fun)} gives nothing for {name!r}, by "
+        f"which its limits are kept apart: name a parameter of it."
+    )
 
 
 class _Spec:

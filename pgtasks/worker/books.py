@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgtasks.worker.acker import Acker
     from pgtasks.worker.consumer import Consumer
     from pgtasks.worker.fetcher import Fetcher
+    from pgtasks.worker.gates import Gatekeeper
     from pgtasks.worker.pools.base import Pool
     from pgtasks.worker.request import Request
     from pgtasks.worker.stager import Stager
@@ -47,6 +48,7 @@ class Books:
     acker: Acker
     fetcher: Fetcher
     stager: Stager
+    gates: Gatekeeper
     queues: list[str]
     hostname: str
     consumer: Consumer
@@ -173,6 +175,7 @@ class Books:
                 if (key := key_of_turn(held.headers)) is not None:
                     turns.append(key)
             again = again or settlement.state in ("scheduled", "retryable")
+        self.gates.ended([settlement.id for settlement in batch])
         if again:
             self.stager.wakeup.set()
         self._turns.over(turns)

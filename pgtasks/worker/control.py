@@ -20,10 +20,11 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.storage import mailbox, workers
+from pgtasks.storage import mailbox
 from pgtasks.utils.saferepr import saferepr
 from pgtasks.utils.serialization import jsonify, strtobool
 from pgtasks.worker import revocation  # noqa: F401 - its commands are on the panel
+from pgtasks.worker.gates import serve
 from pgtasks.worker.panel import (
     CommandInfo,
     Panel,
@@ -160,7 +161,7 @@ def _queue(name: str) -> dict[str, Any]:
 def add_consumer(state: State, queue: str, **options: Any) -> Any:
     """Serve another queue."""
     if queue not in state.worker.queues:
-        _serve(state, [*state.worker.queues, queue])
+        serve(state.worker, [*state.worker.queues, queue], "told by remote")
     return ok(f"add consumer {queue}")
 
 
@@ -168,23 +169,9 @@ def add_consumer(state: State, queue: str, **options: Any) -> Any:
 def cancel_consumer(state: State, queue: str, **options: Any) -> Any:
     """Serve a queue no longer."""
     if queue in state.worker.queues:
-        _serve(state, [each for each in state.worker.queues if each != queue])
+        left = [each for each in state.worker.queues if each != queue]
+        serve(state.worker, left, "told by remote")
     return ok(f"no longer consuming from {queue}")
-
-
-def _serve(state: State, queues: list[str]) -> None:
-    worker = state.worker
-    # First where producers look whom to wake, or a job could come unheard in between.
-    state.app.database.run(
-        workers.describe(
-            worker.begun.worker, queues=queues, concurrency=worker.concurrency, info={}
-        ),
-        retry=True,
-    )
-    # In place: the fetcher reads this very list.
-    worker.queues[:] = queues
-    worker.fetcher.wakeup.set()
-    logger.info("Serving %s from now on (told by remote).", ", ".join(queues) or "no queue")
 
 
 # ── tasks ───────────────────────────────────────────────────────────────────────────────

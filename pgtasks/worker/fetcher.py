@@ -8,10 +8,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from pgtasks.storage import jobs, schema, workers
+from pgtasks.storage import jobs, limits, schema, workers
 from pgtasks.storage.errors import (
     StorageBusy,
     StorageError,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pgtasks.job import Job
     from pgtasks.storage.database import Database
     from pgtasks.worker.begun import BegunFile
+    from pgtasks.worker.gates import Gatekeeper
 
 __all__ = ["Fetcher"]
 
@@ -80,6 +81,8 @@ class Fetcher(Service):
             claimed (R11).
         listening: Whether notifications are heard at this moment; otherwise it polls as
             often as there were jobs lately.
+        gates: Says which limits there are, of this worker and of the fleet.
+        node: Name of the worker.
     """
 
     name = "fetcher"
@@ -99,6 +102,8 @@ class Fetcher(Service):
         backlog: Callable[[], int] = lambda: 0,
         max_backlog: int = 2000,
         listening: Callable[[], bool] = lambda: True,
+        gates: Gatekeeper,
+        node: str,
     ) -> None:
         super().__init__()
         self.queues = queues
@@ -120,6 +125,8 @@ class Fetcher(Service):
         self._asleep_at = 0.0
         self._last_job_at = 0.0
         self._listening = listening
+        self._gates = gates
+        self._node = node
         self._failing = False
         # Seconds to wait before the next try, and whether news may cut them short.
         self._pause, self._hopeful = 0.0, True
@@ -145,7 +152,9 @@ class Fetcher(Service):
         if not self._dry or self.stopping or self._demand() < count:
             return None
         worker, rerunnable = self._begun.worker, list(self._rerunnable())
-        return Claim(worker, str(uuid4()), list(self.queues), rerunnable, self._max_size)
+        own_limits = self._gates.own_limits()
+        queues = [queue for queue in self.queues if queue not in own_limits]
+        return Claim(worker, str(uuid4()), queues, rerunnable, self._max_size, self._node)
 
     def take(self, claim: Claim, jobs: list[Job]) -> None:
         """Have the jobs of a claim that was lent run."""
@@ -164,6 +173,7 @@ class Fetcher(Service):
         Where our thread sleeps the one that brings the news claims in its place: to wake
         another thread takes 0.1 ms of the 3 that an idle worker needs to begin a job.
         """
+        self._gates.news()
         if not self._asleep or not self._turn.acquire(blocking=False):
             self.wakeup.set()
             return
@@ -196,6 +206,9 @@ class Fetcher(Service):
             if claimed:
                 # Asleep, a worker is told of the next job; there is nothing to ask.
                 fruitless = len(WARM) if self._asleep else 0
+            if self._gates.busy:
+                # Whoever holds a limit has it for the time of a commit.
+                fruitless = 0
             if demand and claimed == demand:
                 self._rest(REST)
             elif not demand:
@@ -207,7 +220,7 @@ class Fetcher(Service):
 
     def _take_up(self, demand: int) -> int:
         """Claim jobs and have them run; the answer is how many."""
-        claimed = self._claim(demand) if demand else []
+        claimed = self._claim(demand) if demand or self._gates.freed else []
         if claimed:
             self._submit(claimed)
             before, self._last_job_at = self._last_job_at, time.monotonic()
@@ -232,6 +245,10 @@ class Fetcher(Service):
             queue: self._marks.get(queue, jobs.LOWEST) if bounded else jobs.LOWEST
             for queue in self.queues
         }
+        rooms = self._gates.rooms()
+        if rooms:
+            marks = {queue: mark for queue, mark in marks.items() if rooms.get(queue, 1)}
+        freed: dict[str, int] = {}
         started = time.monotonic()
         self._dry = asked = False
         try:
@@ -244,25 +261,35 @@ class Fetcher(Service):
                 )
                 self._doubtful.popleft()
                 if claimed.jobs:
+                    self._gates.hold(job.id for job in claimed.jobs)
                     logger.info(
                         "Recovered %d jobs of a claim whose answer was lost.",
                         len(claimed.jobs),
                     )
                     return claimed.jobs
+            if not marks and not self._gates.freed:
+                return []
             asked = True
-            claimed = self._database.run(
-                jobs.fetch(
-                    marks,
-                    demand=demand,
-                    worker=worker,
-                    token=token,
-                    rerunnable=self._rerunnable(),
-                    max_size=self._max_size,
-                )
-            )
+            terms: dict[str, Any] = {
+                "demand": demand,
+                "worker": worker,
+                "token": token,
+                "rerunnable": self._rerunnable(),
+                "max_size": self._max_size,
+                "node": self._node,
+                "rooms": rooms,
+            }
+            if self._gates.wanted():
+                freed = self._gates.take_freed()
+                passed = self._database.run(limits.fetch(marks, freed=freed, **terms))
+                self._gates.passed(passed)
+                claimed = passed.claimed
+            else:
+                claimed = self._database.run(jobs.fetch(marks, **terms))
         except (StorageUnavailable, StorageBusy, StorageFull) as error:
             if isinstance(error, StorageUnavailable) and asked:
                 self._doubtful.append((worker, token))
+            self._gates.free(freed)
             self._trouble(error)
             return []
         except StorageMisconfigured as error:
@@ -280,7 +307,7 @@ class Fetcher(Service):
         if incarnation != self._begun.incarnation:
             # Declared dead while the answer was on its way: a sweep gives these back.
             return []
-        self._dry = not bounded and len(claimed.jobs) < demand
+        self._dry = not (bounded or rooms) and len(claimed.jobs) < demand
         return claimed.jobs
 
     def _idle(self, fruitless: int, quiet: float) -> int:

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from pgtasks.worker.begun import BegunFile, remove_leftovers
 from pgtasks.worker.books import Books
 from pgtasks.worker.consumer import Consumer
 from pgtasks.worker.fetcher import Fetcher
+from pgtasks.worker.gates import Gatekeeper
 from pgtasks.worker.handlers import install_signal_handlers
 from pgtasks.worker.heartbeat import Heartbeat, Keeper
 from pgtasks.worker.hooks import Hooks
@@ -57,6 +58,8 @@ class Worker(Hooks, Stepped, Books):
         app: The application whose tasks it runs; the current one by default.
         hostname: Name of the node, ``celery@host`` by default.
         queues: Queues to take jobs from; the application's by default.
+        queue_limits: How many jobs of a queue may run here at a time; of queues without, as
+            many as there are places.
         concurrency: Jobs at a time; by default the number of processors, with ``auto``
             of those that this process may use.
         pool: ``prefork``, ``threads`` or ``solo``.
@@ -73,6 +76,7 @@ class Worker(Hooks, Stepped, Books):
         hostname: str | None = None,
         *,
         queues: Sequence[str] | None = None,
+        queue_limits: Mapping[str, int] | None = None,
         concurrency: int | str | None = None,
         pool: str | None = None,
         max_tasks_per_child: int | None = None,
@@ -93,6 +97,7 @@ class Worker(Hooks, Stepped, Books):
         )
         self.hostname = hostname or f"celery@{socket.gethostname()}"
         self.queues = list(queues or [conf.task_default_queue])
+        self._queue_limits = {**(conf.worker_queue_limits or {}), **(queue_limits or {})}
         self.concurrency = identity.processors(concurrency or conf.worker_concurrency)
         self.pool_name = pool or conf.worker_pool or "prefork"
         self.options = options
@@ -118,6 +123,7 @@ class Worker(Hooks, Stepped, Books):
         self.app.database  # noqa: B018 - opened before the first thread needs it
         schema.check(self.app.database)
         self._register()
+        self.gates.prepare()
         telling.of_start(self)
         state.workers.add(self)
         self.on_start()
@@ -162,6 +168,7 @@ class Worker(Hooks, Stepped, Books):
             self._on_process_start()
         # Its statement wants other plans than the rest, so it has a session of its own.
         self._ack_database = self.app.database.under(ACK_SETTINGS)
+        self.gates = Gatekeeper(self, self._queue_limits)
         self.fetcher = Fetcher(
             self.app.database,
             self.queues,
@@ -174,6 +181,8 @@ class Worker(Hooks, Stepped, Books):
             max_size=int(conf.task_body_max_size or 2**30),
             backlog=lambda: self.acker.backlog,
             listening=lambda: self.app.notifier.listening,
+            gates=self.gates,
+            node=self.hostname,
         )
         self.acker = Acker(
             self._ack_database, self._on_settled, self._on_runnable, claims=self.fetcher
@@ -200,6 +209,7 @@ class Worker(Hooks, Stepped, Books):
             self.fetcher,
             self.stager,
             self.lifeline,
+            self.gates,
             Warden(self),
         ]
         if conf.worker_enable_remote_control:
@@ -288,7 +298,10 @@ class Worker(Hooks, Stepped, Books):
         for service in self._services[1:]:
             service.start()
         notifier = self.app.notifier
-        self._unsubscribe = [notifier.subscribe("pgtasks.jobs", self._on_news)]
+        self._unsubscribe = [
+            notifier.subscribe("pgtasks.jobs", self._on_news),
+            notifier.subscribe("pgtasks.queues", self.gates.tell),
+        ]
 
     def stop(
         self,

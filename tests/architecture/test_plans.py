@@ -22,7 +22,9 @@ from pgtasks.storage import (
     admin,
     health,
     jobs,
+    limits,
     mailbox,
+    queues,
     results,
     trials,
     uniques,
@@ -110,13 +112,22 @@ QUERIES: dict[str, Query[Any]] = {
     "enqueued": trials.enqueued(),
     "newest": trials.newest(),
     "take": trials.take(worker=WORKER, token=TOKEN, began="2020-01-01T00:00:00+00:00"),
+    "fetch through gates": limits.fetch(
+        MARKS, demand=100, worker=WORKER, token=TOKEN, freed={"rate:t": 1}
+    ),
+    "release": limits.release([100, 200]),
+    "sweep places": limits.release(None),
+    "lines": limits.lines(),
+    "tidy": limits.tidy(),
+    "occupy": limits.occupy("q0"),
+    "queues": queues.list_(),
     "stamped": admin.stamped('{"tenant": ["a"]}'),
 }
 
 # Which indexes a statement may find rows of the large tables by.
 INDEXES = {
-    "insert": {"finished_jobs_pkey"},
-    "insert again": {"finished_jobs_pkey"},
+    "insert": {"finished_jobs_pkey", "jobs_parked"},
+    "insert again": {"finished_jobs_pkey", "jobs_parked"},
     "insert one": set(),
     "insert unique": {"jobs_task_id_key", "finished_jobs_pkey"},
     "insert or replace": {"jobs_task_id_key", "jobs_pkey", "finished_jobs_pkey"},
@@ -127,10 +138,10 @@ INDEXES = {
     "fetch": {"jobs_ready", "jobs_pkey"},
     "fetch queue": {"jobs_ready", "jobs_pkey"},
     "recover": {"jobs_executing"},
-    "ack": {"jobs_pkey", "jobs_awaits"},
-    "ack and claim": {"jobs_pkey", "jobs_awaits"},
+    "ack": {"jobs_pkey", "jobs_awaits", "jobs_parked"},
+    "ack and claim": {"jobs_pkey", "jobs_awaits", "jobs_parked"},
     "settled": {"finished_jobs_pkey"},
-    "salvage": {"finished_jobs_pkey"},
+    "salvage": {"finished_jobs_pkey", "jobs_parked"},
     "stage": {"jobs_due", "jobs_pkey"},
     "progress": {"jobs_task_id_key", "jobs_executing"},
     "prune": {"finished_jobs_age", "finished_jobs_pkey"},
@@ -149,10 +160,25 @@ INDEXES = {
     "overdue": {"jobs_due"},
     "cancel": {"jobs_task_id_key", "jobs_pkey", "jobs_awaits"},
     "cancellable": {"jobs_task_id_key"},
+    "fetch through gates": {"jobs_ready", "jobs_pkey", "jobs_trying", "jobs_parked"},
+    "release": {"jobs_pkey"},
+    "sweep places": {"jobs_pkey"},
+    "lines": {"jobs_parked"},
+    "tidy": {"jobs_parked"},
+    "occupy": {"jobs_executing"},
 }
 
 # What people ask for now and then, about every unfinished job.
-READ_EVERYTHING = {"backlog", "count", "purge", "stamped", "enqueued", "newest", "take"}
+READ_EVERYTHING = {
+    "backlog",
+    "count",
+    "purge",
+    "stamped",
+    "enqueued",
+    "newest",
+    "take",
+    "queues",
+}
 
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
 PAGES = {
@@ -198,7 +224,7 @@ class Plan:
     @staticmethod
     def _bounded(node: dict[str, Any]) -> bool:
         # A partial index is itself a condition: what runs now, what waits for a chord.
-        return node["Index Name"] in ("jobs_executing", "jobs_awaits")
+        return node["Index Name"] in ("jobs_executing", "jobs_awaits", "jobs_parked")
 
     @property
     def compared(self) -> int:
@@ -389,14 +415,15 @@ def test_every_statement_on_the_large_tables_is_looked_at() -> None:
     looked_at = {query.statement for query in QUERIES.values()}
     statements = {
         name: statement
-        for module in (admin, jobs, results, workers, mailbox, health, uniques)
+        for module in (admin, jobs, limits, queues, results, workers, mailbox, health, uniques)
         for name, statement in module.SQL.items()
         if "pgtasks.jobs" in statement or "pgtasks.finished_jobs" in statement
     }
 
-    # This one asks the server's statistics about the table, not the table.
+    # This one asks the server's statistics about the table, and this one its locks.
     assert {name for name, each in statements.items() if each not in looked_at} == {
-        "dead_rows"
+        "dead_rows",
+        "claiming",
     }
     assert QUERIES.keys() == INDEXES.keys() | READ_EVERYTHING
 

@@ -18,6 +18,7 @@ from pgtasks.worker import identity
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.begun import BegunFile
 from pgtasks.worker.fetcher import Fetcher
+from pgtasks.worker.gates import Gatekeeper
 from pgtasks.worker.lifeline import Lifeline
 from pgtasks.worker.pools.base import AHEAD, MOST_AHEAD, Pace
 from pgtasks.worker.stager import Stager
@@ -50,6 +51,8 @@ class Bench:
             "lease": 20.0,
             "rerunnable": list,
             "poll_interval": 0.2,
+            "gates": Gatekeeper(None, {}),
+            "node": "celery@test",
         }
         return Fetcher(
             given.pop("database", self.database), ["celery"], **{**fields, **given}
