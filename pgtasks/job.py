@@ -6,7 +6,10 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-__all__ = ["Error", "Job", "NewJob", "Outcome"]
+__all__ = ["KEY", "Error", "Job", "NewJob", "Outcome", "is_keyed"]
+
+KEY = "\x1f"
+"""Stands between the name of a limit and the value of its key, in the name of a gate."""
 
 
 @dataclass(slots=True)
@@ -227,3 +230,8 @@ class Outcome:
     follow_ups: list[NewJob] = field(default_factory=list)
     stillborn: list[dict[str, Any]] = field(default_factory=list)
     runtime: float = 0.0
+
+
+def is_keyed(limits: list[str] | None) -> bool:
+    """Whether some of these gates depend on the job's arguments."""
+    return limits is not None and any(KEY in gate for gate in limits)

@@ -16,7 +16,7 @@ from pgtasks.app.connection import keeps_jobs_in_memory, runs_high_priority_firs
 from pgtasks.app.embed import seal
 from pgtasks.app.priority import stored as stored_priority
 from pgtasks.exceptions import AlwaysEagerIgnored, PayloadTooLarge
-from pgtasks.job import NewJob
+from pgtasks.job import NewJob, is_keyed
 from pgtasks.utils.nodenames import anon_nodename
 
 __all__ = ["Composer", "Mould", "Request", "lent"]
@@ -290,7 +290,7 @@ class Composer:
             _is_fixed(fixed)
             and self._repeats()
             # What the arguments decide is no part of a mould.
-            and not getattr(getattr(given.get("task_type"), "limits", None), "keyed", False)
+            and not is_keyed(request.job.limits)
             # A signature is for one id.
             and not serialization.is_signed(request.job.content_type)
             # Its headers hold a key.

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import NamedTuple
 
-from pgtasks.job import Job
+from pgtasks.job import KEY, Job
 from pgtasks.storage.jobs import Claimed, Mark, asked
 from pgtasks.storage.query import Query, Row, load
 
@@ -79,7 +79,7 @@ class Passed(NamedTuple):
 
 def gate_name(limit: str, key: str | None) -> str:
     """The gate of a limit for one value of its key; None if it has no key."""
-    return limit if key is None else f"{limit}\x1f{key}"
+    return limit if key is None else f"{limit}{KEY}{key}"
 
 
 def fetch(

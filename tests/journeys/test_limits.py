@@ -182,8 +182,8 @@ def test_a_paused_queue_stays_paused_when_workers_start_anew(turnstile: Turnstil
     turnstile.send("plain", (0.0,), queue="other")
     turnstile.wait(1)
 
-    [waiting] = turnstile.fleet.query("select state::text from pgtasks.jobs")
-    assert waiting == ("available",)
+    waiting = "select state::text from pgtasks.jobs"
+    eventually(lambda: turnstile.fleet.query(waiting) == [("available",)])
     checked = turnstile.app.queues.check("journey")
     assert checked.paused and checked.by == "the test"
     assert checked.states == {"available": 1}
