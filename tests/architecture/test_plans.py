@@ -129,8 +129,10 @@ INDEXES = {
     "insert": {"finished_jobs_pkey", "jobs_parked"},
     "insert again": {"finished_jobs_pkey", "jobs_parked"},
     "insert one": set(),
-    "insert unique": {"jobs_task_id_key", "finished_jobs_pkey"},
-    "insert or replace": {"jobs_task_id_key", "jobs_pkey", "finished_jobs_pkey"},
+    "insert unique": {"jobs_task_id_key", "finished_jobs_pkey", "jobs_parked"},
+    "insert or replace": {
+        "jobs_task_id_key", "jobs_pkey", "finished_jobs_pkey", "jobs_parked",
+    },
     "take turns": {"jobs_pkey"},
     "pass on": {"jobs_pkey"},
     "forget keys": {"jobs_task_id_key", "finished_jobs_pkey"},
@@ -183,7 +185,8 @@ READ_EVERYTHING = {
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
 PAGES = {
     "insert unique": 100, "insert or replace": 100, "take turns": 50, "pass on": 50,
-    "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500, "fetch queue": 2500, "stage": 50,
+    "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500, "fetch queue": 2500,
+    "stage": 50,
     "prune": 50, "ack": 10_000, "audit": 700, "read": 20, "scheduled": 800, "overdue": 50,
 }  # fmt: skip
 
@@ -415,7 +418,17 @@ def test_every_statement_on_the_large_tables_is_looked_at() -> None:
     looked_at = {query.statement for query in QUERIES.values()}
     statements = {
         name: statement
-        for module in (admin, jobs, limits, queues, results, workers, mailbox, health, uniques)
+        for module in (
+            admin,
+            jobs,
+            limits,
+            queues,
+            results,
+            workers,
+            mailbox,
+            health,
+            uniques,
+        )
         for name, statement in module.SQL.items()
         if "pgtasks.jobs" in statement or "pgtasks.finished_jobs" in statement
     }
