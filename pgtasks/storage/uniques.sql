@@ -4,33 +4,33 @@
 -- Who has each key, and whether he keeps others out, all by one snapshot: whoever was
 -- there in it is found in one of the two tables, running or over. Each lookup is by key
 -- (the offset keeps it so, whatever the statistics say of tables that are empty now and
--- then).
+-- then), and what it finds stands beside the job: to join it later compares each with each.
 new as materialized (
-    select row_number() over () as place, document.*
+    select row_number() over () as place, document.*,
+           held.task_id as holder, job.id as holder_id,
+           coalesce(
+               job.state = any(document.blocks)
+               and (document.period is null
+                    or case when document.by_schedule then job.scheduled_at
+                            else job.inserted_at end
+                       >= clock_timestamp() - make_interval(secs => document.period)),
+               false) as blocked,
+           -- The first try of this very insert has taken it, or its job is under way still.
+           coalesce(
+               held.task_id = document.task_id
+               and (job.live or (%(again)s::boolean and job.id is not null)),
+               false) as own
     from json_to_recordset(%(jobs)s::json) as document (
         -- include: document
         , blocks pgtasks.job_state[], period float8, by_schedule boolean, forced boolean,
         replaces jsonb
     )
-),
-holder as materialized (
-    select new.place, held.task_id, job.id,
-           coalesce(
-               job.state = any(new.blocks)
-               and (new.period is null
-                    or case when new.by_schedule then job.scheduled_at else job.inserted_at end
-                       >= clock_timestamp() - make_interval(secs => new.period)),
-               false) as blocks,
-           -- The first try of this very insert has taken it, or its job is under way still.
-           held.task_id = new.task_id
-               and (job.live or (%(again)s::boolean and job.id is not null)) as own
-    from new
-    cross join lateral (
+    left join lateral (
         select holding.task_id
         from pgtasks.unique_keys as holding
-        where holding.key = new.unique_key
+        where holding.key = document.unique_key
         offset 0
-    ) as held
+    ) as held on true
     left join lateral (
         select id, state, inserted_at, scheduled_at, true as live
         from pgtasks.jobs
@@ -50,15 +50,12 @@ granted as (
     -- snapshot is not granted, and its job not inserted: whoever asks, asks again.
     insert into pgtasks.unique_keys as held (key, task_id, follows, until)
     select distinct on (new.unique_key)
-           new.unique_key, new.task_id, holder.task_id,
+           new.unique_key, new.task_id, new.holder,
            case when not new.blocks && '{completed,discarded,cancelled}' then null
                 when new.period is null or new.by_schedule then 'infinity'
                 else clock_timestamp() + make_interval(secs => new.period) end
     from new
-    left join holder on holder.place = new.place
-    where new.unique_key is not null
-      and holder.blocks is not true
-      and holder.own is not true
+    where new.unique_key is not null and not new.blocked and not new.own
     order by new.unique_key, new.place
     on conflict (key) do update
     set task_id = excluded.task_id, follows = excluded.follows, until = excluded.until,
@@ -89,10 +86,9 @@ inserted as (
 -- fragment: verdicts
 select id, task_id, null as holder, 'inserted' as verdict from inserted
 union all
-select holder.id, new.task_id, holder.task_id, 'held'
-from holder
-join new on new.place = holder.place
-where (holder.blocks or holder.own) and new.forced is not true
+select new.holder_id, new.task_id, new.holder, 'held'
+from new
+where (new.blocked or new.own) and new.forced is not true
 union all
 select null, granted.task_id, null, 'granted' from granted
 union all
@@ -113,67 +109,65 @@ fresh as materialized (
 
 -- name: insert_or_replace
 -- The same, and the job that has the key may be changed by the one that is kept out.
--- Which fields depends on its state, and is looked up in the row as it is when it has been
--- locked, not in the snapshot.
+-- Which fields depends on its state, as it is when the row has been locked, not as it was in
+-- the snapshot.
 with
 -- include: contest
 locked as materialized (
-    select job.id, holder.place
-    from holder
-    join new on new.place = holder.place
-    cross join lateral (
-        select jobs.id, jobs.state from pgtasks.jobs where jobs.task_id = holder.task_id offset 0
-    ) as found
-    join pgtasks.jobs as job on job.id = found.id
-    where holder.blocks and not holder.own and new.replaces is not null
-      and job.state in ('suspended', 'scheduled', 'available', 'executing', 'retryable')
-    order by job.id
+    select new.*,
+           coalesce(new.replaces -> job.state::text, '[]') as fields,
+           -- In another form than JSON the arguments are one piece.
+           coalesce(new.replaces -> job.state::text ?| '{args,kwargs}', false)
+               and (new.body is not null or job.body is not null
+                    or coalesce(new.content_type, 'application/json')
+                       is distinct from job.content_type) as whole
+    from new
+    join pgtasks.jobs as job on job.id = new.holder_id
+    where job.id = any(array(
+        select holder_id
+        from new
+        where blocked and not own and forced is not true and replaces is not null
+    ))
+      and new.blocked and not new.own and new.replaces is not null
+    order by job.id + 0
     for update of job
 ),
 replaced as (
     update pgtasks.jobs as job
-    set task = case when new.replaces -> job.state::text ? 'task' then new.task else job.task end,
-        queue = case when new.replaces -> job.state::text ? 'queue'
-                     then coalesce(new.queue, 'celery') else job.queue end,
-        priority = case when new.replaces -> job.state::text ? 'priority'
-                        then coalesce(new.priority, 0) else job.priority end,
-        max_attempts = case when new.replaces -> job.state::text ? 'max_attempts'
-                            then new.max_attempts else job.max_attempts end,
-        meta = case when new.replaces -> job.state::text ? 'meta'
-                    then coalesce(new.meta::jsonb, '{}') else job.meta end,
-        tags = case when new.replaces -> job.state::text ? 'tags'
-                    then coalesce(new.tags, '{}') else job.tags end,
-        args = case when new.replaces -> job.state::text ? 'args' or form.whole
-                    then coalesce(new.args, '[]') else job.args end,
-        kwargs = case when new.replaces -> job.state::text ? 'kwargs' or form.whole
-                      then coalesce(new.kwargs, '{}') else job.kwargs end,
-        body = case when form.whole then new.body else job.body end,
-        content_type = case when form.whole then coalesce(new.content_type, 'application/json')
+    set task = case when locked.fields ? 'task' then locked.task else job.task end,
+        queue = case when locked.fields ? 'queue'
+                     then coalesce(locked.queue, 'celery') else job.queue end,
+        priority = case when locked.fields ? 'priority'
+                        then coalesce(locked.priority, 0) else job.priority end,
+        max_attempts = case when locked.fields ? 'max_attempts'
+                            then locked.max_attempts else job.max_attempts end,
+        meta = case when locked.fields ? 'meta'
+                    then coalesce(locked.meta::jsonb, '{}') else job.meta end,
+        tags = case when locked.fields ? 'tags'
+                    then coalesce(locked.tags, '{}') else job.tags end,
+        args = case when locked.fields ? 'args' or locked.whole
+                    then coalesce(locked.args, '[]') else job.args end,
+        kwargs = case when locked.fields ? 'kwargs' or locked.whole
+                      then coalesce(locked.kwargs, '{}') else job.kwargs end,
+        body = case when locked.whole then locked.body else job.body end,
+        content_type = case when locked.whole then coalesce(locked.content_type, 'application/json')
                             else job.content_type end,
-        content_encoding = case when form.whole then coalesce(new.content_encoding, 'utf-8')
+        content_encoding = case when locked.whole then coalesce(locked.content_encoding, 'utf-8')
                                 else job.content_encoding end,
-        scheduled_at = case when new.replaces -> job.state::text ? 'scheduled_at'
+        scheduled_at = case when locked.fields ? 'scheduled_at'
                             then due.moment else job.scheduled_at end,
-        state = case when new.replaces -> job.state::text ? 'scheduled_at'
+        state = case when locked.fields ? 'scheduled_at'
                           and job.state in ('scheduled', 'available')
                      then case when due.moment > clock_timestamp() then 'scheduled'
                                else 'available' end::pgtasks.job_state
                      else job.state end
     from locked
-    join new on new.place = locked.place
-    -- In another form than JSON the arguments are one piece.
-    join pgtasks.jobs as old on old.id = locked.id
     cross join lateral (
-        select new.replaces -> old.state::text ?| '{args,kwargs}'
-               and (new.body is not null or old.body is not null
-                    or coalesce(new.content_type, 'application/json')
-                       is distinct from old.content_type) as whole
-    ) as form
-    cross join lateral (
-        select coalesce(clock_timestamp() + make_interval(secs => new.delay), new.eta,
+        select coalesce(clock_timestamp() + make_interval(secs => locked.delay), locked.eta,
                         clock_timestamp()) as moment
     ) as due
-    where job.id = locked.id
+    where job.id = any(array(select holder_id from locked))
+      and job.id = locked.holder_id
     returning job.queue, job.state, job.scheduled_at
 ),
 fresh as materialized (
@@ -229,13 +223,14 @@ with asked as materialized (
 ),
 holder as materialized (
     select asked.id, held.claim_token,
-           exists (select from pgtasks.jobs as job
-                   where job.id = held.job_id and job.state = 'executing'
-                     and job.claim_token = held.claim_token
-                     and job.id <> asked.id offset 0) as busy
+           (select job.state = 'executing' and job.claim_token = held.claim_token
+            from pgtasks.jobs as job
+            where job.id = held.job_id and job.id <> asked.id
+            offset 0) as busy
     from asked
     cross join lateral (
-        select turn.job_id, turn.claim_token from pgtasks.turns as turn
+        select turn.job_id, turn.claim_token
+        from pgtasks.turns as turn
         where turn.key = asked.key
         offset 0
     ) as held
@@ -252,16 +247,18 @@ granted as (
     where held.claim_token = excluded.follows
     returning held.job_id
 ),
-refused as materialized (
-    select job.id, asked.key, asked.priority
-    from asked
-    join pgtasks.jobs as job on job.id = asked.id
-    where job.id = any(array(select id from asked))
-      and job.claim_token = asked.claim_token
-      and job.state = 'executing'
-      and job.id not in (select job_id from granted)
-    order by job.id
+locked as materialized (
+    select job.id, job.state, job.claim_token
+    from pgtasks.jobs as job
+    where job.id = any(array(select id from asked except select job_id from granted))
+    order by job.id + 0
     for update of job
+),
+refused as materialized (
+    select locked.id, asked.key, asked.priority
+    from locked
+    join asked on asked.id = locked.id and asked.claim_token = locked.claim_token
+    where locked.state = 'executing'
 ),
 returned as (
     update pgtasks.jobs as job
@@ -280,35 +277,55 @@ parked as (
 ),
 unparked as (
     delete from pgtasks.parked_jobs as parked
-    using asked
-    where parked.key = asked.key and parked.priority = asked.priority and parked.job_id = asked.id
-      and asked.id in (select job_id from granted)
+    where parked.ctid = any(array(
+        select found.ctid
+        from asked
+        cross join lateral (
+            select line.ctid
+            from pgtasks.parked_jobs as line
+            where line.key = asked.key and line.priority = asked.priority
+              and line.job_id = asked.id
+            offset 0
+        ) as found
+        where asked.id in (select job_id from granted)
+    ))
 )
 select job_id from granted
 
 -- name: pass_on
 -- Keys whose turn is over: the first job that waits for each of them may be claimed.
+-- Jobs are looked up by their ids alone, for among those that run, or are due, there may be
+-- hundreds of thousands of others.
 with free as materialized (
     select wanted.key
     from unnest(%(keys)s::text[]) as wanted (key)
-    where not exists (
-        select from pgtasks.turns as turn
-        join pgtasks.jobs as job on job.id = turn.job_id
-        where turn.key = wanted.key and job.state = 'executing'
-          and job.claim_token = turn.claim_token
-        offset 0)
+    left join lateral (
+        select turn.job_id, turn.claim_token
+        from pgtasks.turns as turn
+        where turn.key = wanted.key
+        offset 0
+    ) as held on true
+    where (select job.state = 'executing' and job.claim_token = held.claim_token
+           from pgtasks.jobs as job
+           where job.id = held.job_id
+           offset 0) is not true
 ),
 first as materialized (
-    select waiting.id, waiting.priority, free.key
+    select waiting.id, waiting.place
     from free
     cross join lateral (
-        select job.id, parked.priority
+        select job.id, parked.ctid as place
         from pgtasks.parked_jobs as parked
-        join pgtasks.jobs as job on job.id = parked.job_id
+        cross join lateral (
+            select jobs.id, jobs.state
+            from pgtasks.jobs
+            where jobs.id = parked.job_id
+            offset 0
+            for update skip locked
+        ) as job
         where parked.key = free.key and job.state = 'scheduled'
-        order by parked.priority, parked.job_id
+        order by parked.key, parked.priority, parked.job_id
         limit 1
-        for update of job skip locked
     ) as waiting
 ),
 started as (
@@ -319,8 +336,7 @@ started as (
 ),
 unparked as (
     delete from pgtasks.parked_jobs as parked
-    using first
-    where parked.key = first.key and parked.priority = first.priority and parked.job_id = first.id
+    where parked.ctid = any(array(select place from first))
 )
 select queue,
        case when exists (select from pgtasks.workers
@@ -330,18 +346,35 @@ from started
 group by queue
 
 -- name: forget_turns
--- Turns that are over, and places in line of jobs that do not wait there any more.
+-- Turns that are over, and places in line of jobs that do not wait there any more; some
+-- thousands at a time.
 with over as (
     delete from pgtasks.turns as turn
-    where not exists (select from pgtasks.jobs as job
-                      where job.id = turn.job_id and job.state = 'executing'
-                        and job.claim_token = turn.claim_token offset 0)
+    where turn.ctid = any(array(
+        select old.ctid
+        from pgtasks.turns as old
+        where (select job.state = 'executing' and job.claim_token = old.claim_token
+               from pgtasks.jobs as job
+               where job.id = old.job_id
+               offset 0) is not true
+        order by old.key
+        limit 10000
+        for update skip locked
+    ))
     returning turn.key
 ),
 left_line as (
     delete from pgtasks.parked_jobs as parked
-    where not exists (select from pgtasks.jobs as job
-                      where job.id = parked.job_id and job.state = 'scheduled' offset 0)
+    where parked.ctid = any(array(
+        select old.ctid
+        from pgtasks.parked_jobs as old
+        where (select job.state = 'scheduled'
+               from pgtasks.jobs as job
+               where job.id = old.job_id
+               offset 0) is not true
+        limit 10000
+        for update skip locked
+    ))
     returning parked.key
 )
 select (select count(*) from over) + (select count(*) from left_line)

@@ -185,8 +185,8 @@ READ_EVERYTHING = {
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
 PAGES = {
     "insert unique": 100, "insert or replace": 100, "take turns": 50, "pass on": 50,
-    "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500, "fetch queue": 2500,
-    "stage": 50,
+    "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500,
+    "fetch queue": 2500, "stage": 50,
     "prune": 50, "ack": 10_000, "audit": 700, "read": 20, "scheduled": 800, "overdue": 50,
 }  # fmt: skip
 
