@@ -267,6 +267,8 @@ class MemoryQueue:
                 self._wait(self._rows[id])
         # Before the waiters are told: who sees the end sees what follows too.
         for new in outcome.follow_ups:
+            # Others wait for it, whoever has its key.
+            new.uniqueness = None
             self._insert(new)
         if over:
             self._chords.ended(row.id, job, outcome)

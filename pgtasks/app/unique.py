@@ -31,6 +31,8 @@ from pgtasks.utils.imports import qualname
 
 __all__ = ["Rule", "check_options", "check_task", "key_of", "rule_for", "rule_of"]
 
+UNTIL_EXECUTING, WHILE_EXECUTING = NAMES = ("until_executing", "while_executing")
+
 UNFINISHED = (SUSPENDED, SCHEDULED, AVAILABLE, EXECUTING, RETRYABLE)
 STATES = (*UNFINISHED, COMPLETED, DISCARDED, CANCELLED)
 
@@ -39,8 +41,9 @@ GROUPS = {
     "incomplete": UNFINISHED,
     "scheduled": (SCHEDULED,),
     "successful": (*UNFINISHED, COMPLETED),
+    UNTIL_EXECUTING: tuple(state for state in UNFINISHED if state != EXECUTING),
 }
-"""Names for sets of states, as Oban has them."""
+"""Names for sets of states: Oban's, and one of ours."""
 
 FIELDS = ("args", "kwargs", "task", "queue", "meta")
 REPLACEABLE = (
@@ -50,8 +53,6 @@ REPLACEABLE = (
 
 #: Oban's word for a task.
 _ALIASES = {"worker": "task"}
-
-UNTIL_EXECUTING, WHILE_EXECUTING = "until_executing", "while_executing"
 
 LONGEST = 100 * 365.25 * 86400
 """A century: the longest period that is one."""
@@ -143,7 +144,9 @@ def check_task(task: Any) -> None:
     """
     unique = task.unique
     rule = _checked(task.name, unique, task.unique_replace, task.replace_args)
-    if rule is None or rule.document is None or unique == UNTIL_EXECUTING:
+    if rule is None or rule.document is None:
+        return
+    if rule.document["blocks"] == list(GROUPS[UNTIL_EXECUTING]):
         return
     missing = gaps(rule.document["blocks"])
     if missing and "_told_of_gaps" not in task.__dict__:
@@ -183,14 +186,12 @@ def rule_of(unique: Any, replace: Any = None, replace_args: Any = None) -> Rule 
     if unique is True:
         unique = {}
     if isinstance(unique, str):
-        unique = _by_name(unique)
-        if unique is None:
-            if replace or replace_args:
-                raise ValueError(
-                    f"unique={WHILE_EXECUTING!r} keeps no job out, so that there is nothing "
-                    f"to replace: leave replace= and replace_args= away."
-                )
-            return _rule(FIELDS[:4], None, None)
+        if unique not in NAMES:
+            raise ValueError(
+                f"unique={unique!r}: there are {UNTIL_EXECUTING!r} (the key is free when the "
+                f"job starts) and {WHILE_EXECUTING!r} (many may wait, one runs at a time)."
+            )
+        unique = {"states": unique}
     if not isinstance(unique, Mapping):
         raise TypeError(
             f"unique={unique!r}: give True, False, {UNTIL_EXECUTING!r}, "
@@ -203,6 +204,16 @@ def rule_of(unique: Any, replace: Any = None, replace_args: Any = None) -> Rule 
             f"{', '.join(map(repr, _KNOWN))}."
         )
     fields = _fields(unique.get("fields"))
+    keys = _keys(unique.get("keys"), fields)
+    if unique.get("states") == WHILE_EXECUTING:
+        beside = [each for each in unique if each not in ("states", "fields", "keys")]
+        if beside or replace or replace_args:
+            raise ValueError(
+                f"unique: {WHILE_EXECUTING!r} keeps no job out, so that there is no period "
+                f"and nothing to replace: leave "
+                f"{', '.join(beside) or 'replace and replace_args'} away."
+            )
+        return _rule(fields, keys, None)
     document: dict[str, Any] = {"blocks": _blocks(unique)}
     period = _period(unique.get("period"))
     if period is not None:
@@ -215,7 +226,7 @@ def rule_of(unique: Any, replace: Any = None, replace_args: Any = None) -> Rule 
     )
     if replaces:
         document["replaces"] = replaces
-    return _rule(fields, _keys(unique.get("keys"), fields), document)
+    return _rule(fields, keys, document)
 
 
 _KNOWN = ("period", "fields", "keys", "states", "timestamp", "replace", "replace_args")
@@ -226,19 +237,6 @@ def _rule(
 ) -> Rule:
     tag = ",".join(fields) + ("" if keys is None else "|" + ",".join(sorted(keys)))
     return Rule(tuple(fields), keys, document, tag)
-
-
-def _by_name(name: str) -> dict[str, Any] | None:
-    """The dict that a name stands for; None for the name that is about running."""
-    if name == UNTIL_EXECUTING:
-        waiting = [state for state in UNFINISHED if state != EXECUTING]
-        return {"states": waiting}
-    if name == WHILE_EXECUTING:
-        return None
-    raise ValueError(
-        f"unique={name!r}: there are {UNTIL_EXECUTING!r} (the key is free when the job "
-        f"starts) and {WHILE_EXECUTING!r} (many may wait, one runs at a time)."
-    )
 
 
 def _listed(name: str, value: Any) -> list[str]:
@@ -317,7 +315,8 @@ def _blocks(unique: Mapping[str, Any]) -> list[str]:
         if states not in GROUPS:
             raise ValueError(
                 f"unique: states={states!r} is none of the groups "
-                f"{', '.join(map(repr, GROUPS))}; a single state goes into a list."
+                f"{', '.join(map(repr, (*GROUPS, WHILE_EXECUTING)))}; a single state goes "
+                f"into a list."
             )
         return list(GROUPS[states])
     found = _among("states", states, STATES)

@@ -175,7 +175,10 @@ class ResultSet(Members):
         if disable_sync_subtasks:
             package.assert_will_not_block()
         members = dict(enumerate(self.results))
-        places = {result.id: place for place, result in members.items()}
+        # Of unique jobs two members may be the same.
+        places: dict[str, list[int]] = {}
+        for place, result in members.items():
+            places.setdefault(result.id, []).append(place)
         values: list[Any] = [None] * len(self.results)
         for task_id, meta in self.iter_native(
             timeout, interval, no_ack, on_message, on_interval
@@ -188,16 +191,17 @@ class ResultSet(Members):
                     for child in meta
                 ]
             else:
-                member = members[places[task_id]]
-                if hasattr(member, "_keep"):
-                    member._keep(meta)
+                for member in [members[place] for place in places[task_id]]:
+                    if hasattr(member, "_keep"):
+                        member._keep(meta)
                 value = meta["result"]
                 if propagate and meta["status"] in states.PROPAGATE_STATES:
                     raise value
             if callback:
                 callback(task_id, value)
             else:
-                values[places[task_id]] = value
+                for place in places[task_id]:
+                    values[place] = value
         return None if callback else values
 
     async def aget(

@@ -284,6 +284,7 @@ def test_arguments_that_json_cannot_hold_are_refused_with_a_remedy(
         ({"replace": {"completed": ["args"]}}, ValueError, "is over stays"),
         ({"replace": {"available": ["errors"]}}, ValueError, "'errors' is not among"),
         ({"replace_args": "yes"}, TypeError, "True or False"),
+        ({"states": "while_executing", "period": 5}, ValueError, "leave period away"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_on_the_task_and_on_the_call(
