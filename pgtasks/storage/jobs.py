@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter, itemgetter
@@ -147,7 +148,7 @@ def insert(
             values["durable"] = durable
             return Query(SQL["insert_one"], values, only_inserted(jobs[0]))
     params = {
-        "jobs": json.dumps([job.document() for job in jobs]),
+        "jobs": json.dumps(_documents(jobs)),
         "again": again, "wake": wake, "durable": durable
     }  # fmt: skip
     ids = [job.task_id for job in jobs]
@@ -160,6 +161,18 @@ def insert(
         ]
 
     return Query(SQL["insert"], params, read)
+
+
+def _documents(jobs: Sequence[NewJob]) -> list[dict[str, Any]]:
+    documents = [job.document() for job in jobs]
+    turns: Counter[tuple[str, str]] = Counter()
+    for job, document in zip(jobs, documents, strict=True):
+        if job.limits:
+            # The how manieth of those before the same gate, in the same queue.
+            place = (job.queue, job.limits[0])
+            turns[place] += 1
+            document["turn"] = turns[place]
+    return documents
 
 
 def plain(job: NewJob) -> dict[str, Any] | None:

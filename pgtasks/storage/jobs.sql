@@ -24,7 +24,7 @@ returning id, task_id,
     max_attempts integer, retries integer, time_limit float8, soft_time_limit float8,
     ignore_result boolean, root_id text, parent_id text, group_id text, group_index integer,
     origin text, headers text, embed text, meta text, tags text[], unique_key text,
-    chord text, awaits text, limits text[]
+    chord text, awaits text, limits text[], turn integer
 
 -- fragment: columns
     task, task_id, queue, priority, args, kwargs, body, content_type, content_encoding,
@@ -53,11 +53,16 @@ returning id, task_id,
     case when document.awaits is not null then document.delay end,
     case when document.awaits is not null then document.expires_in end,
     document.limits,
-    -- One that comes to a full gate where others wait stands behind them at once. Nothing
-    -- is locked here, so that it may come too late for a place: then a sweep sees it.
+    -- One that comes to a full gate where others wait stands behind them at once; so does
+    -- one before which as many were inserted with it as there can be places. Nothing is
+    -- locked here, so that it may come too late for a place: then a sweep sees it.
     case when document.limits is null then null
          when document.awaits is not null or document.delay > 0
               or (document.delay is null and document.eta > clock_timestamp()) then ''
+         when document.turn > (
+             select coalesce(known.concurrency, known.rate)
+             from pgtasks.limits as known
+             where known.name = split_part(document.limits[1], chr(31), 1)) then document.limits[1]
          else coalesce((
              select gate.name
              from pgtasks.gates as gate

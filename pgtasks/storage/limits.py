@@ -25,7 +25,7 @@ __all__ = [
 
 SQL = load("limits.sql")
 
-AHEAD = 100
+AHEAD = 50
 """Jobs with limits that a claim looks at beyond its demand: so many full gates do not keep
 it from those behind them."""
 
@@ -67,7 +67,8 @@ class Passed(NamedTuple):
         placed: Ids of those that hold places.
         again: Gates to look at again at once, and how many may be tried from their lines.
         later: Gates that let so many through after so many seconds.
-        busy: Others held gates that were needed: it pays to ask again in a moment.
+        busy: Others held gates that were needed, or there is more to look at: it pays to ask
+            again in a moment.
     """
 
     claimed: Claimed

@@ -209,22 +209,27 @@ moved as (
       and job.id = loser.id
     returning job.queue, job.parked
 ),
+newly as materialized (
+    -- Where jobs of a gate come from, its line has them, too.
+    select distinct needed.gate, candidate.queue
+    from needed
+    join candidate on candidate.id = needed.id
+    join after on after.name = needed.gate
+    where candidate.queue <> all(after.queues)
+),
 counted as (
     update pgtasks.gates as gate
     set running = gate.running + after.jobs,
         used_at = clock_timestamp(),
         spent_at = after.new_spent_at,
         spent = after.new_spent,
-        queues = after.queues || array(
-            select distinct loser.queue from loser
-            where loser.parked = after.name and loser.queue <> all(after.queues)),
+        queues = after.queues || array(select newly.queue from newly where newly.gate = after.name),
         free_at = case when after.waits
                        then to_timestamp(after.new_spent_at[1] + after.period) end
     from after
     where gate.name = after.name
       and (after.jobs > 0 or after.waits
-           or exists (select from loser
-                      where loser.parked = after.name and loser.queue <> all(after.queues)))
+           or exists (select from newly where newly.gate = after.name))
 ),
 placed as (
     insert into pgtasks.places (job_id, gate, token)
@@ -267,6 +272,7 @@ told as (
     select 'busy', null, 0, null
     where exists (select from needed
                   where not exists (select from gate where gate.name = needed.gate))
+       or (select count(*) from trying) >= %(demand)s + %(ahead)s
     union all
     select 'woken', pg_notify('pgtasks.jobs', fresh.queue)::text, 0, null
     from (select distinct moved.queue from moved where moved.parked = '?') as fresh

@@ -126,8 +126,7 @@ class Gatekeeper(Service):
         """A claim went through the gates."""
         self._holding |= passed.placed
         self.busy = passed.busy
-        # As long as they bring something they go on without a pause.
-        self._looked_at = 0.0 if passed.placed else time.monotonic()
+        self._looked_at = time.monotonic()
         self.free(passed.again)
         if passed.later:
             now = time.monotonic()

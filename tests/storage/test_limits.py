@@ -227,6 +227,18 @@ def test_a_job_that_comes_to_a_full_gate_stands_behind_those_that_wait(
     ) == [(2,)]
 
 
+def test_what_cannot_have_a_place_stands_in_line_from_its_insert_on(bench: Gated) -> None:
+    bench.limited(10, "concurrency:t\x1fa")
+    bench.limited(10, "concurrency:unknown")
+
+    waiting = "select parked, count(*) from pgtasks.jobs group by parked order by 2"
+    assert bench.rows(waiting) == [("concurrency:t\x1fa", 7), ("?", 13)]
+
+    first = bench.take(3)
+    freed = bench.end(*first)
+    assert [job.task_id[-1] for job in bench.take(3, freed=freed)] == ["3", "4", "5"]
+
+
 def test_a_rate_lets_no_more_start_within_its_period_and_says_when_it_will(
     bench: Gated,
 ) -> None:
