@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pgtasks.job import Job
@@ -12,6 +12,7 @@ from pgtasks.storage.query import Query, Row, load
 __all__ = [
     "Grave",
     "Held",
+    "Look",
     "Rescued",
     "Worker",
     "audit",
@@ -21,6 +22,7 @@ __all__ = [
     "forget",
     "graves",
     "live",
+    "look",
     "register",
     "rescue",
     "sleep",
@@ -87,6 +89,29 @@ class Held(NamedTuple):
     id: int
     claim_token: str
     task_id: str
+
+
+class Look(NamedTuple):
+    """What an idle worker sees when it looks around.
+
+    Attributes:
+        orphaned: Jobs execute under workers that are gone.
+        held: The table says that we have held jobs for more than a second.
+        uncounted: Chords or their bodies have been left alone by those who count.
+        ready: Jobs wait in our queues.
+        due: Seconds until the next scheduled job; None if there is none.
+        told: There are commands for us.
+        workers: Those that neither stopped nor were declared dead, without what they
+            tell about themselves.
+    """
+
+    orphaned: bool
+    held: bool
+    uncounted: bool
+    ready: bool
+    due: float | None
+    told: bool
+    workers: list[Worker]
 
 
 def register(
@@ -159,6 +184,41 @@ def live() -> Query[list[Worker]]:
         return [Worker._make((*row[:-1], json.loads(row[-1]))) for row in rows]
 
     return Query(SQL["live"], {}, read)
+
+
+def look(
+    worker: str,
+    *,
+    name: str,
+    queues: Sequence[str],
+    mark: int = 0,
+    answered: Collection[int] = (),
+    age: float = 10.0,
+) -> Query[Look]:
+    """Look around: one question in place of those of each service.
+
+    Args:
+        worker: Who looks.
+        name: Its name, under which it is sent commands.
+        queues: The queues that it serves.
+        mark: Commands up to this id are left out.
+        answered: Ids above ``mark`` that have been answered.
+        age: Seconds that a chord may be without members before that is noted.
+    """
+    params = {
+        "worker": worker,
+        "name": name,
+        "queues": list(queues),
+        "mark": mark,
+        "answered": list(answered),
+        "age": age,
+    }
+
+    def read(rows: Sequence[Row]) -> Look:
+        living = [Worker._make((*row[6:-1], {})) for row in rows if row[6] is not None]
+        return Look._make((*rows[0][:6], living))
+
+    return Query(SQL["look"], params, read)
 
 
 def bury(id: str, *, beat: int) -> Query[bool]:

@@ -49,6 +49,64 @@ from pgtasks.workers
 where dead_at is null and stopped_at is null
 order by name, started_at
 
+-- name: look
+-- The one question of an idle worker: who lives, and is there anything to do for anybody?
+-- * orphaned: jobs execute under a worker that is absent, dead or stopped;
+-- * held: the table says that we hold jobs, with a second's grace for claims on their way;
+-- * uncounted: chords that no job belongs to, or bodies that wait for one that never was;
+-- * ready: jobs wait in our queues; due: seconds until the next scheduled one;
+-- * told: there are commands for us.
+-- It writes nothing and locks nothing. Each service then asks what it acts upon by itself,
+-- so that an answer which is old by then does no harm (R26).
+-- In one row with each worker that lives: of a single one in most fleets.
+with sight as materialized (
+    select exists (select from pgtasks.jobs as job
+                   where job.state = 'executing'
+                     -- An array, not a join, which may look up the worker of each job.
+                     and job.worker <> all(array(select id from pgtasks.workers
+                                                 where dead_at is null and stopped_at is null))
+                  ) as orphaned,
+           exists (select from pgtasks.jobs as job
+                   where job.state = 'executing' and job.worker = %(worker)s::uuid
+                     and job.attempted_at < (select clock_timestamp() - interval '1 second')) as held,
+           exists (select from pgtasks.chords as chord
+                   where chord.inserted_at < (select clock_timestamp() - make_interval(secs => %(age)s))
+                     and not exists (select from pgtasks.jobs as member
+                                     where member.chord = chord.id offset 0))
+           or exists (select from pgtasks.jobs as body
+                      where body.awaits is not null and body.state = 'suspended'
+                        and body.inserted_at < (select clock_timestamp() - make_interval(secs => %(age)s))
+                        and not exists (select from pgtasks.chords as chord
+                                        where chord.id = body.awaits offset 0)) as uncounted,
+           exists (select from unnest(%(queues)s::text[]) as mine (queue)
+                   cross join lateral (select from pgtasks.jobs
+                                       where jobs.state = 'available' and jobs.queue = mine.queue
+                                       limit 1) as waiting) as ready,
+           (select extract(epoch from scheduled_at)::float8
+                   - extract(epoch from clock_timestamp())::float8
+            from pgtasks.jobs
+            where state in ('scheduled', 'retryable') and scheduled_at < 'infinity'
+            order by scheduled_at
+            limit 1) as due,
+           exists (select from pgtasks.commands
+                   where id > %(mark)s::bigint
+                     and id <> all(%(answered)s::bigint[])
+                     and inserted_at >= (select started_at from pgtasks.workers
+                                         where id = %(worker)s::uuid)
+                     and expires_at > clock_timestamp()
+                     and (destination is null or %(name)s::text = any(destination))) as told
+)
+select sight.orphaned, sight.held, sight.uncounted, sight.ready, sight.due, sight.told,
+       worker.id::text, worker.name, worker.hostname, worker.pid, worker.machine,
+       worker.process_started, worker.begun_file, worker.beat, worker.lease,
+       worker.expires_at < clock_timestamp(), worker.queues, worker.pool, worker.concurrency,
+       worker.version, extract(epoch from worker.started_at)::float8,
+       extract(epoch from clock_timestamp() - worker.expires_at)::float8 + worker.lease,
+       worker.asleep, '{}'
+from sight
+left join pgtasks.workers as worker on worker.dead_at is null and worker.stopped_at is null
+order by worker.name, worker.started_at
+
 -- name: bury
 -- Only if the beat that was seen to stand still is still the last one.
 update pgtasks.workers

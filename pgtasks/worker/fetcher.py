@@ -47,6 +47,12 @@ DENSE = 0.01
 Where jobs come more seldom it stays asleep, so to speak, and is told of each: that costs
 less than going to sleep anew after every one, and starts it 2 ms sooner."""
 
+NAP = 0.25
+"""Seconds that a sleeping worker's thread waits before it sees whether it is time to look."""
+
+NET = 30.0
+"""Seconds between two claims of a sleeping worker for whom somebody else looks around."""
+
 DRIFT = 3.0
 """Seconds during which a worker that fell asleep polls every 50 ms: a job whose transaction
 was open at that moment is in nobody's notification. Not after each job that wakes it: one
@@ -75,7 +81,8 @@ class Fetcher(Service):
         begun: Says who we are, and how fresh the lease is.
         lease: Seconds that a heartbeat is good for.
         rerunnable: Gives the names of the tasks that may run again after a crash.
-        poll_interval: Longest pause between two claims of an idle worker, in seconds.
+        poll_interval: Longest pause between two claims of an idle worker, in seconds, where
+            notifications are not heard or nobody looks around.
         max_size: Arguments of more bytes are not loaded.
         backlog: How many outcomes wait to be written; over ``max_backlog`` no job is
             claimed (R11).
@@ -83,6 +90,8 @@ class Fetcher(Service):
             often as there were jobs lately.
         gates: Says which limits there are, of this worker and of the fleet.
         node: Name of the worker.
+        watched: Whether somebody looks around and would wake us if jobs waited.
+        on_awake: Called when inserts no longer notify.
     """
 
     name = "fetcher"
@@ -104,6 +113,8 @@ class Fetcher(Service):
         listening: Callable[[], bool] = lambda: True,
         gates: Gatekeeper,
         node: str,
+        watched: Callable[[], bool] = lambda: False,
+        on_awake: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.queues = queues
@@ -124,9 +135,12 @@ class Fetcher(Service):
         self._asleep = False
         self._asleep_at = 0.0
         self._last_job_at = 0.0
+        self._looked_at = 0.0
         self._listening = listening
         self._gates = gates
         self._node = node
+        self._watched = watched
+        self._on_awake = on_awake
         self._failing = False
         # Seconds to wait before the next try, and whether news may cut them short.
         self._pause, self._hopeful = 0.0, True
@@ -249,7 +263,7 @@ class Fetcher(Service):
         if rooms:
             marks = {queue: mark for queue, mark in marks.items() if rooms.get(queue, 1)}
         freed: dict[str, int] = {}
-        started = time.monotonic()
+        started = self._looked_at = time.monotonic()
         self._dry = asked = False
         try:
             if self._doubtful:
@@ -321,12 +335,32 @@ class Fetcher(Service):
             self._asleep = self._tell(asleep=True)
             self._asleep_at = time.monotonic()
             return fruitless
-        if self._listening():
-            quiet = time.monotonic() - self._asleep_at
-        patience = 0.05 if quiet < DRIFT else min(self._poll_interval, 0.05 + quiet / 20)
         # Woken in vain: the row may have been locked by somebody who waits for its
         # result, and is free in a moment.
-        return 0 if self._rest(patience) else fruitless
+        return 0 if self._doze(quiet) else fruitless
+
+    def _doze(self, quiet: float) -> bool:
+        """Wait for news until it is time to look; whether there were any."""
+        if not self._listening():
+            return self._rest(self._patience(quiet))
+        if time.monotonic() - self._asleep_at < DRIFT:
+            return self._rest(0.05)
+        while not self.stopping and self._listening():
+            # Two jobs may come together, and only the first of them be told of: after each
+            # there are a few more looks, ever more seldom. Whoever brings the news claims
+            # without us, so that we must see for ourselves when that was.
+            now = time.monotonic()
+            quiet = self._looked_at - max(self._last_job_at, self._asleep_at)
+            most = NET if self._watched() else self._patience(now - self._asleep_at)
+            left = self._looked_at + min(most, NAP + 4 * max(quiet, 0.0)) - now
+            if left <= 0:
+                return False
+            if self._rest(min(NAP, left)):
+                return True
+        return False
+
+    def _patience(self, quiet: float) -> float:
+        return 0.05 if quiet < DRIFT else min(self._poll_interval, 0.05 + quiet / 20)
 
     def _rest(self, seconds: float, at_least: float = 0.0) -> bool:
         self._turn.release()
@@ -340,6 +374,7 @@ class Fetcher(Service):
     def _wake_up(self) -> None:
         if self._asleep:
             self._asleep = not self._tell(asleep=False)
+            self._on_awake()
 
     def _tell(self, *, asleep: bool) -> bool:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
+import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pgtasks.storage import jobs, uniques, workers
+from pgtasks.storage import jobs, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.telemetry import registry as telemetry
 from pgtasks.worker import identity
@@ -17,20 +19,33 @@ from pgtasks.worker.service import Service
 if TYPE_CHECKING:
     from pgtasks.job import Job
     from pgtasks.storage.database import Database
-    from pgtasks.storage.workers import Held, Worker
+    from pgtasks.storage.workers import Held, Look, Worker
 
 __all__ = ["Lifeline"]
 
 logger = logging.getLogger("celery.worker")
 
+MOST = 4.0
+"""Seconds between two looks around, unless the lease asks for more of them. A notification
+that was lost is made up for within that time."""
+
+AUDIT = 3
+"""Looks between two audits of a worker that holds jobs."""
+
+STEP = 1.0
+"""Seconds between two looks at the processes of this machine, which ask the kernel only."""
+
 
 class Lifeline(Service):
-    """Sweeps for dead workers, and audits its own (R13-R15, R18).
+    """Looks around, sweeps for dead workers, and audits its own (R13-R15, R18).
 
     Every worker sweeps; the statements make it harmless that several do. A worker is
     dead when its process on this machine is gone, or when its lease has ended *and*
     its beat was seen to stand still for a whole lease on our own clock: a restarted
     server or a clock that jumped declares nobody dead (R14).
+
+    One statement asks whether there is anything to do, for the other services of the
+    worker as well: they need not poll while it is `fresh`.
 
     Args:
         database: Where the jobs are.
@@ -40,7 +55,10 @@ class Lifeline(Service):
         on_rescued: Called when jobs wait again.
         lease: Seconds that a heartbeat of ours is good for.
         max_lost: A job whose workers vanish this often is given up.
-        keep_results: Seconds that finished jobs are kept; None keeps them for ever.
+        interval: Seconds between two looks; None follows from the lease.
+        sweeps: Whether it does anything for the jobs of others, or only looks.
+        view: Gives what the others want looked for, as arguments of `workers.look`.
+        on_look: Told what there was to be seen.
     """
 
     name = "lifeline"
@@ -55,7 +73,10 @@ class Lifeline(Service):
         on_rescued: Callable[[], None],
         lease: float,
         max_lost: int = 10,
-        keep_results: float | None = None,
+        interval: float | None = None,
+        sweeps: bool = True,
+        view: Callable[[], dict[str, Any]] = lambda: {"name": "", "queues": []},
+        on_look: Callable[[Look], None] = lambda look: None,
     ) -> None:
         super().__init__()
         self._database = database
@@ -63,34 +84,46 @@ class Lifeline(Service):
         self._held = held
         self._on_abandoned = on_abandoned
         self._on_rescued = on_rescued
-        self._interval = max(0.1, min(2.0, lease / 4))
+        self._interval = max(0.1, min(interval or MOST, lease / 4))
         self._max_lost = max_lost
-        self._keep_results = keep_results
+        self._sweeps = sweeps
+        self._view = view
+        self._on_look = on_look
         self._seen: dict[str, tuple[int, float]] = {}
+        self._neighbours: list[Worker] = []
         self._suspects: set[tuple[int, str]] = set()
         self._machine = identity.machine()
-        self._key = ""
+        self._looked_at = -math.inf
+        self._audited_at = time.monotonic()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it has looked around lately, and will again."""
+        return not self.stopping and time.monotonic() - self._looked_at < 2 * self._interval
 
     def run(self) -> None:
-        """Sweep at every interval; audit and prune more seldom."""
+        """Sweep at every interval; audit more seldom."""
         failing = False
-        turn = 0
         while not self.stopping:
             try:
                 with telemetry.span("pgtasks.plugin", {"plugin": self.name}) as known:
                     known.update(self.sweep())
-                if turn % 4 == 3:
-                    self.audit()
-                if turn % 30 == 7:
-                    self._tidy()
                 failing = False
             except StorageError as error:
                 if not failing:
                     logger.warning("Cannot look after other workers: %s", error)
                 failing = True
-            turn += 1
-            self.wakeup.wait(self._interval * random.uniform(0.8, 1.2))
+            self._watch(self._interval * random.uniform(0.8, 1.2))
             self.wakeup.clear()
+
+    def _watch(self, seconds: float) -> None:
+        """Wait, unless a process of this machine is gone before that."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.wakeup.wait(min(left, STEP)):
+                return
+            if self._sweeps and any(self._is_gone(other) for other in self._neighbours):
+                return
 
     def sweep(self) -> dict[str, int]:
         """Declare dead who is dead, and give back what the dead held.
@@ -98,11 +131,36 @@ class Lifeline(Service):
         Returns:
             How many jobs wait again, and how many must not.
         """
-        living = self._database.run(workers.live())
+        look = self._database.run(workers.look(self._worker(), **self._view()))
+        self._looked_at = time.monotonic()
+        self._on_look(look)
+        if not self._sweeps:
+            return {}
+        buried = self._bury(look.workers)
+        rescued = {"rescued_count": 0, "discarded_count": 0}
+        if look.orphaned or buried:
+            rescued = self._rescue()
+        if look.uncounted:
+            released = self._database.run(jobs.recount())
+            if released:
+                logger.warning(
+                    "Released %d jobs that waited for chords whose members are gone.",
+                    released,
+                )
+        if not look.held:
+            self._suspects = set()
+        elif time.monotonic() - self._audited_at > AUDIT * self._interval:
+            self.audit()
+        return rescued
+
+    def _bury(self, living: list[Worker]) -> int:
+        me = self._worker()
+        buried = 0
         for other in living:
-            if other.id == self._worker() or not self._is_dead(other):
+            if other.id == me or not self._is_dead(other):
                 continue
             if self._database.run(workers.bury(other.id, beat=other.beat)):
+                buried += 1
                 logger.warning(
                     "Worker %s (pid %d on %s) is gone: its last sign was %.1f s ago.",
                     other.name,
@@ -112,19 +170,17 @@ class Lifeline(Service):
                 )
         known = {other.id for other in living}
         self._seen = {id: seen for id, seen in self._seen.items() if id in known}
-        rescued = self._rescue()
-        released = self._database.run(jobs.recount())
-        if released:
-            logger.warning(
-                "Released %d jobs that waited for chords whose members are gone.", released
-            )
-        return rescued
+        self._neighbours = [
+            other for other in living if other.machine == self._machine and other.id != me
+        ]
+        return buried
 
     def audit(self) -> None:
         """Give back what the table says we hold and we know nothing of (R13).
 
         Unknown in two audits running: a claim may be on its way to us.
         """
+        self._audited_at = time.monotonic()
         mine = self._database.run(workers.audit(self._worker()))
         known = self._held()
         unknown = {
@@ -139,9 +195,7 @@ class Lifeline(Service):
             self._database.run(jobs.ack([_given_back(each) for each in lasting]))
 
     def _is_dead(self, other: Worker) -> bool:
-        if other.machine == self._machine and not identity.is_alive(
-            other.pid, other.process_started
-        ):
+        if self._is_gone(other):
             # Its children end with it, but a moment later.
             return is_abandoned(other.id) is not False
         now = identity.boottime()
@@ -150,6 +204,11 @@ class Lifeline(Service):
             self._seen[other.id] = (other.beat, now)
             return False
         return other.lapsed and now - since >= other.lease
+
+    def _is_gone(self, other: Worker) -> bool:
+        return other.machine == self._machine and not identity.is_alive(
+            other.pid, other.process_started
+        )
 
     def _rescue(self) -> dict[str, int]:
         counts = {"rescued_count": 0, "discarded_count": 0}
@@ -189,28 +248,6 @@ class Lifeline(Service):
             if is_abandoned(id):
                 begun_path(id).unlink(missing_ok=True)
         return counts
-
-    def _tidy(self) -> None:
-        self._database.run(workers.forget(24 * 3600.0))
-        self._forget_keys()
-        if self._keep_results is None:
-            return
-        with telemetry.span("pgtasks.plugin", {"plugin": "pruner"}) as known:
-            known["pruned_count"] = 0
-            while not self.stopping:
-                pruned = self._database.run(jobs.prune(self._keep_results))
-                known["pruned_count"] += pruned
-                if pruned < 1000:
-                    break
-
-    def _forget_keys(self) -> None:
-        """Delete keys of jobs that are over, a stretch at a time, and on while it pays."""
-        while not self.stopping:
-            forgotten = self._database.run(uniques.forget(self._key))
-            self._key = forgotten.last or ""
-            if forgotten.keys < 500:
-                break
-        self._database.run(uniques.forget_turns())
 
 
 def _given_back(held: Held) -> jobs.Settlement:

@@ -31,6 +31,9 @@ POLL = 1.0
 POLL_LISTENING = 5.0
 """The same while notifications come: only a lost one would be late."""
 
+POLL_WATCHED = 60.0
+"""The same while somebody else looks around, too."""
+
 MEMORY = 60.0
 """Seconds that the id of a command that was done is remembered. One with a lower id that
 becomes visible only later would be a statement of more than 60 s: there is none."""
@@ -47,12 +50,14 @@ class Mailbox(Service):
 
     Args:
         worker: The worker that the commands are for.
+        watched: Whether somebody looks around who would tell of commands.
     """
 
     name = "mailbox"
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, watched: Callable[[], bool] = lambda: False) -> None:
         super().__init__()
+        self._watched = watched
         self._worker = worker
         self._database = worker.app.database
         self._notifier = worker.app.notifier
@@ -87,8 +92,18 @@ class Mailbox(Service):
                 if not failing:
                     logger.warning("Cannot read commands from remote: %s", error)
                 failing = True
-            self.wakeup.wait(POLL_LISTENING if self._notifier.listening else POLL)
+            self.wakeup.wait(self._pause())
             self.wakeup.clear()
+
+    def _pause(self) -> float:
+        if not self._notifier.listening:
+            return POLL
+        return POLL_WATCHED if self._watched() else POLL_LISTENING
+
+    @property
+    def position(self) -> tuple[int, list[int]]:
+        """What has been read: all commands up to an id, and some above it."""
+        return self._mark, list(self._answered)
 
     def look(self) -> int:
         """Do what has come; the answer is how many commands that were."""

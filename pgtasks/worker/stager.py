@@ -22,6 +22,15 @@ logger = logging.getLogger("celery.worker")
 
 LIMIT = 1000
 
+NET = 30.0
+"""Seconds between two looks while somebody else looks around."""
+
+AGAIN = 0.25
+"""Seconds after which one that was told of a job looks once more."""
+
+SLACK = 0.01
+"""Seconds by which a job must be due sooner than what is waited for to be news."""
+
 
 class Stager(Service):
     """Sleeps until the next job is due, not until the next whole second.
@@ -36,6 +45,8 @@ class Stager(Service):
         on_staged: Called when jobs have become available.
         is_busy: Whether notifications are switched off just now.
         poll_interval: Longest pause, in seconds.
+        watched: Whether somebody looks around who would tell of jobs that are due sooner.
+        limit: Most jobs that one statement makes available.
     """
 
     name = "stager"
@@ -48,6 +59,8 @@ class Stager(Service):
         on_staged: Callable[[], None],
         is_busy: Callable[[], bool],
         poll_interval: float = 1.0,
+        watched: Callable[[], bool] = lambda: False,
+        limit: int = LIMIT,
     ) -> None:
         super().__init__()
         self._database = database
@@ -55,7 +68,10 @@ class Stager(Service):
         self._on_staged = on_staged
         self._is_busy = is_busy
         self._poll_interval = poll_interval
+        self._watched = watched
+        self._limit = limit
         self._due_at = 0.0
+        self._told = False
 
     def run(self) -> None:
         """Stage what is due, then wait for the next."""
@@ -74,25 +90,32 @@ class Stager(Service):
             failing = False
             if staged.queues:
                 self._on_staged()
-            if sum(staged.queues.values()) < LIMIT:
+            if sum(staged.queues.values()) < self._limit:
                 self._wait(staged.wait)
 
     def _stage(self) -> jobs.Staged:
         with telemetry.span("pgtasks.plugin", {"plugin": self.name}) as known:
-            staged = self._database.run(jobs.stage(worker=self._worker(), limit=LIMIT))
+            staged = self._database.run(
+                jobs.stage(worker=self._worker(), limit=self._limit)
+            )
             known["staged_count"] = sum(staged.queues.values())
         return staged
 
     def hint(self, delay: float) -> None:
         """A job is due in ``delay`` seconds: wake in time for it."""
-        if time.monotonic() + delay < self._due_at:
+        if time.monotonic() + delay < self._due_at - SLACK:
             self.wakeup.set()
 
     def _wait(self, due_in: float | None) -> None:
-        pause = self._poll_interval if due_in is None else min(due_in, self._poll_interval)
+        pause = NET if self._watched() else self._poll_interval
+        pause = pause if due_in is None else min(due_in, pause)
         if self._is_busy():
             pause = min(pause, 0.05)
+        elif self._told:
+            # Of two jobs that come together only one is told of, and the other may not
+            # have been there to be seen yet.
+            pause = min(pause, AGAIN)
         self._due_at = time.monotonic() + pause
         # A job due in no time must not make this loop spin.
-        self.wakeup.wait(max(pause, 0.001))
+        self._told = self.wakeup.wait(max(pause, 0.001))
         self.wakeup.clear()

@@ -183,6 +183,8 @@ class Worker(Hooks, Stepped, Books):
             listening=lambda: self.app.notifier.listening,
             gates=self.gates,
             node=self.hostname,
+            watched=self._watched,
+            on_awake=lambda: self.stager.wakeup.set(),
         )
         self.acker = Acker(
             self._ack_database, self._on_settled, self._on_runnable, claims=self.fetcher
@@ -193,7 +195,11 @@ class Worker(Hooks, Stepped, Books):
             on_staged=self.fetcher.wakeup.set,
             is_busy=lambda: not self.fetcher.asleep,
             poll_interval=float(conf.worker_poll_interval),
+            watched=self._watched,
         )
+        self.mailbox = None
+        if conf.worker_enable_remote_control:
+            self.mailbox = Mailbox(self, self._watched)
         self.lifeline = Lifeline(
             self.app.database,
             worker=lambda: self.begun.worker,
@@ -202,7 +208,8 @@ class Worker(Hooks, Stepped, Books):
             on_rescued=self.fetcher.wakeup.set,
             lease=self.lease,
             max_lost=int(conf.worker_max_lost),
-            keep_results=_seconds(conf.result_expires),
+            view=self._view,
+            on_look=self._on_look,
         )
         self._services = [
             self.acker,
@@ -212,8 +219,8 @@ class Worker(Hooks, Stepped, Books):
             self.gates,
             Warden(self),
         ]
-        if conf.worker_enable_remote_control:
-            self._services.append(Mailbox(self))
+        if self.mailbox is not None:
+            self._services.append(self.mailbox)
         if isinstance(self.heart, Heartbeat):
             self._services.append(self.heart)
         if self.options.get("beat"):
@@ -404,6 +411,30 @@ class Worker(Hooks, Stepped, Books):
         if queue is None or queue in self.queues:
             self.fetcher.heed()
 
+    def _watched(self) -> bool:
+        """Whether services may wait for notifications, and for those who look around."""
+        return self.app.notifier.listening and self.lifeline.fresh
+
+    def _view(self) -> dict[str, Any]:
+        mark, answered = (0, []) if self.mailbox is None else self.mailbox.position
+        return {
+            "name": self.hostname,
+            "queues": list(self.queues),
+            "mark": mark,
+            "answered": answered,
+        }
+
+    def _on_look(self, look: workers.Look) -> None:
+        if look.ready and self.fetcher.asleep:
+            self.fetcher.wakeup.set()
+        if look.due is not None:
+            self.stager.hint(look.due)
+        if look.told and self.mailbox is not None:
+            self.mailbox.wakeup.set()
+        if not self.app.notifier.listening:
+            # They may be waiting as if it were.
+            self.stager.wakeup.set()
+
     # ── in the child ────────────────────────────────────────────────────────────────────
 
     def execute(self, job: Job) -> Outcome:
@@ -422,9 +453,3 @@ class Worker(Hooks, Stepped, Books):
         signals.worker_process_shutdown.send(
             sender=self.hostname, pid=os.getpid(), exitcode=exitcode
         )
-
-
-def _seconds(value: Any) -> float | None:
-    if not value:
-        return None
-    return float(value.total_seconds() if hasattr(value, "total_seconds") else value)

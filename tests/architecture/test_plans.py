@@ -99,6 +99,7 @@ QUERIES: dict[str, Query[Any]] = {
     "await descendants": results.await_descendants(["j8"], {"j8": ["j7", "f7"]}),
     "forget": results.forget(["f7"]),
     "store": results.store("f7", state="completed", status=None, result="1"),
+    "look": workers.look(WORKER, name="w", queues=["q0", "q1"]),
     "graves": workers.graves(),
     "rescue": workers.rescue(worker=WORKER, traced=[DEAD], begun=[1]),
     "audit": workers.audit(WORKER),
@@ -154,6 +155,7 @@ INDEXES = {
     "await descendants": {"jobs_task_id_key", "jobs_pkey"},
     "forget": {"finished_jobs_pkey"},
     "store": set(),
+    "look": {"jobs_executing", "jobs_chord", "jobs_awaits", "jobs_ready", "jobs_due"},
     "graves": {"jobs_executing"},
     "rescue": {"jobs_executing", "jobs_pkey"},
     "audit": {"jobs_executing"},
@@ -188,6 +190,7 @@ PAGES = {
     "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500,
     "fetch queue": 2500, "stage": 50,
     "prune": 50, "ack": 10_000, "audit": 700, "read": 20, "scheduled": 800, "overdue": 50,
+    "look": 700,
 }  # fmt: skip
 
 # What a session has beside our usual settings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 
 from helpers import eventually
 from pgtasks.job import Job, NewJob, Outcome
-from pgtasks.storage import jobs, results, workers
+from pgtasks.storage import jobs, mailbox, results, workers
 from pgtasks.storage.database import Database
 from pgtasks.storage.errors import StorageUnavailable
 from pgtasks.storage.query import Query
@@ -349,6 +350,89 @@ def test_due_jobs_are_staged_in_time_for_the_next_one(bench: Bench):
     stager.join()
 
     assert bench.state("soon") == "available"
+
+
+def test_one_look_tells_of_everything_there_is_to_do(bench: Bench):
+    def look() -> workers.Look:
+        return bench.database.run(
+            workers.look(bench.begun.worker, name="celery@test", queues=["celery"])
+        )
+
+    idle = look()
+    bench.insert("ready")
+    bench.insert("later", delay=60.0)
+    with psycopg.connect(bench.database.url, autocommit=True) as connection:
+        connection.execute(
+            "insert into pgtasks.jobs (task, task_id, state, worker, claim_token, attempted_at) "
+            "values ('t', 'lost', 'executing', gen_random_uuid(), gen_random_uuid(), now()), "
+            "('t', 'mine', 'executing', %s, gen_random_uuid(), now() - interval '2 s')",
+            [bench.begun.worker],
+        )
+        connection.execute(
+            "insert into pgtasks.chords (id, remaining, inserted_at) "
+            "values ('forgotten', 1, now() - interval '1 minute')"
+        )
+    bench.database.run(
+        mailbox.send(
+            "ping", "{}", key=str(uuid.uuid4()), destination=["celery@test"],
+            wants_reply=False, sender="1@test", lifetime=60.0,
+        )
+    )  # fmt: skip
+    busy = look()
+
+    assert [each.id for each in idle.workers] == [bench.begun.worker]
+    assert idle[:6] == (False, False, False, False, None, False)
+    assert busy._replace(due=None, workers=[])[:6] == (True, True, True, True, None, True)
+    assert busy.due is not None and 50 < busy.due <= 60
+
+
+def test_a_worker_for_whom_somebody_looks_around_claims_seldom(bench: Bench, monkeypatch):
+    monkeypatch.setattr("pgtasks.worker.fetcher.DRIFT", 0.0)
+    asked: list[float] = []
+
+    class Counted:
+        def run(self, query: Query, **options):
+            if query.read is jobs._most_urgent_first:
+                asked.append(time.monotonic())
+            return bench.database.run(query, **options)
+
+    fetcher = bench.fetcher(database=Counted(), poll_interval=0.01, watched=lambda: True)
+    fetcher.start()
+    eventually(lambda: fetcher.asleep)
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() > began + 2.0)
+    seldom = len([each for each in asked if each > began])
+    bench.insert("a")
+    fetcher.heed()
+    told = time.monotonic()
+    eventually(lambda: [each for each in asked if each > told], timeout=2)
+    fetcher.stop()
+    fetcher.join()
+
+    assert [job.task_id for job in bench.taken] == ["a"]
+    assert seldom <= 4, "every 10 ms without"
+
+
+def test_who_looks_around_is_fresh_while_the_database_answers(bench: Bench):
+    seen: list[workers.Look] = []
+    lifeline = Lifeline(
+        Flaky(bench.database),
+        worker=lambda: bench.begun.worker,
+        held=set,
+        on_abandoned=lambda job: None,
+        on_rescued=lambda: None,
+        lease=0.4,
+        sweeps=False,
+        on_look=seen.append,
+    )
+    before = lifeline.fresh
+    lifeline.start()
+    eventually(lambda: len(seen) > 2)
+    meanwhile = lifeline.fresh
+    lifeline.stop()
+    lifeline.join()
+
+    assert (before, meanwhile, lifeline.fresh) == (False, True, False)
 
 
 def test_a_lease_that_ended_is_no_verdict_while_the_heart_may_still_beat(bench: Bench):
