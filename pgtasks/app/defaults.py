@@ -119,6 +119,12 @@ NAMESPACES: dict[str, Any] = {
     "imports": Option(
         (), "tuple", "Modules that a worker imports first.", old="CELERY_IMPORTS"
     ),
+    "plugins": _ours(
+        {},
+        "any",
+        "What workers do on a timer: a dict of names and options. False switches one off, or "
+        "all of them.",
+    ),
     "include": Option(
         (), "tuple", "Further modules, as given to the app.", old="CELERY_INCLUDE"
     ),

@@ -29,11 +29,11 @@ def told(query: Query[Any], address: str) -> AbstractContextManager[dict[str, An
 
 @cache
 def _operations() -> dict[str, str]:
-    from pgtasks.storage import admin, jobs, workers
+    from pgtasks.storage import admin, jobs, pruning, workers
 
     return {
         text: ENGINE[name]
-        for statements in (admin.SQL, jobs.SQL, workers.SQL)
+        for statements in (admin.SQL, jobs.SQL, pruning.SQL, workers.SQL)
         for name, text in statements.items()
         if name in ENGINE
     }

@@ -96,6 +96,13 @@ def _all() -> Iterator[Event]:
         "A plugin of a worker does its round; what it has done stands beside its name.",
         ("plugin",),
     )
+    yield from _span(
+        "pgtasks.peer.election",
+        "A process stands for an office, or renews its term; leader says whether it leads "
+        "then, elected who does.",
+        ("office", "node"),
+        ("was_leader", "leader", "elected", "term"),
+    )
     yield Event(
         "pgtasks.notifier.switch",
         "A process begins or ceases to hear notifications; status is listening or polling.",

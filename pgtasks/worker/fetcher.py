@@ -50,7 +50,7 @@ less than going to sleep anew after every one, and starts it 2 ms sooner."""
 NAP = 0.25
 """Seconds that a sleeping worker's thread waits before it sees whether it is time to look."""
 
-NET = 30.0
+NET = 60.0
 """Seconds between two claims of a sleeping worker for whom somebody else looks around."""
 
 DRIFT = 3.0

@@ -22,7 +22,7 @@ logger = logging.getLogger("celery.worker")
 
 LIMIT = 1000
 
-NET = 30.0
+NET = 60.0
 """Seconds between two looks while somebody else looks around."""
 
 AGAIN = 0.25

@@ -15,6 +15,7 @@ from pgtasks import __version__, signals
 from pgtasks.app import app_or_default
 from pgtasks.app.modes import check_that_jobs_run
 from pgtasks.job import Job, Outcome
+from pgtasks.plugins.catalog import choose
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import ACK_SETTINGS
@@ -28,6 +29,7 @@ from pgtasks.worker.gates import Gatekeeper
 from pgtasks.worker.handlers import install_signal_handlers
 from pgtasks.worker.heartbeat import Heartbeat, Keeper
 from pgtasks.worker.hooks import Hooks
+from pgtasks.worker.leader import Leader
 from pgtasks.worker.lifeline import Lifeline
 from pgtasks.worker.mailbox import Mailbox
 from pgtasks.worker.pools import by_name
@@ -35,12 +37,15 @@ from pgtasks.worker.pools.child import Child
 from pgtasks.worker.pools.prefork import PreforkPool
 from pgtasks.worker.pools.solo import SoloPool
 from pgtasks.worker.service import Service
-from pgtasks.worker.stager import Stager
+from pgtasks.worker.stager import LIMIT, Stager
 from pgtasks.worker.steps import Stepped
+from pgtasks.worker.timer import Timer
 from pgtasks.worker.warden import Warden
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
+    from pgtasks.plugins.base import Plugin
+    from pgtasks.storage.leaders import Seat
     from pgtasks.worker.pools.base import Pool
 
 __all__ = ["Worker", "install_signal_handlers"]
@@ -89,6 +94,7 @@ class Worker(Hooks, Stepped, Books):
         app = app_or_default(app)
         check_that_jobs_run(app)
         conf = app.conf
+        self._plugins = choose(app)
         self.on_before_init(**options)
         super().__init__(
             app,
@@ -112,6 +118,7 @@ class Worker(Hooks, Stepped, Books):
         self._stop_begun = threading.Lock()
         self._services: list[Service] = []
         self.heart: Heartbeat | Keeper
+        self.leader: Leader | None
         self._unsubscribe: list[Callable[[], None]] = []
         self.on_after_init(**options)
 
@@ -189,13 +196,18 @@ class Worker(Hooks, Stepped, Books):
         self.acker = Acker(
             self._ack_database, self._on_settled, self._on_runnable, claims=self.fetcher
         )
+        chosen = self._plugins
+        staging = chosen.services.get("stager")
+        watching = chosen.services.get("lifeline")
         self.stager = Stager(
             self.app.database,
             worker=lambda: self.begun.worker,
             on_staged=self.fetcher.wakeup.set,
             is_busy=lambda: not self.fetcher.asleep,
-            poll_interval=float(conf.worker_poll_interval),
+            poll_interval=(staging or {}).get("interval")
+            or float(conf.worker_poll_interval),
             watched=self._watched,
+            limit=(staging or {}).get("limit", LIMIT),
         )
         self.mailbox = None
         if conf.worker_enable_remote_control:
@@ -207,18 +219,22 @@ class Worker(Hooks, Stepped, Books):
             on_abandoned=self._on_abandoned,
             on_rescued=self.fetcher.wakeup.set,
             lease=self.lease,
-            max_lost=int(conf.worker_max_lost),
+            max_lost=(watching or {}).get("max_lost") or int(conf.worker_max_lost),
+            interval=(watching or {}).get("interval"),
+            sweeps=watching is not None,
             view=self._view,
             on_look=self._on_look,
         )
         self._services = [
             self.acker,
             self.fetcher,
-            self.stager,
             self.lifeline,
             self.gates,
             Warden(self),
         ]
+        if staging is not None:
+            self._services.insert(2, self.stager)
+        self._services += self._make_timers(chosen.plugins)
         if self.mailbox is not None:
             self._services.append(self.mailbox)
         if isinstance(self.heart, Heartbeat):
@@ -231,6 +247,31 @@ class Worker(Hooks, Stepped, Books):
 
         file, scheduler = map(self.options.get, ("schedule_filename", "scheduler"))
         return EmbeddedBeat(self.app, schedule_filename=file, scheduler=scheduler)
+
+    def _make_timers(self, plugins: Sequence[Plugin]) -> list[Service]:
+        """A service for each plugin, behind the one that leads, if any of them asks for it."""
+        self.leader = None
+        timers = [Timer(each, self._seat) for each in plugins]
+        if not any(each.leader_only for each in plugins):
+            return list(timers)
+
+        def tell() -> None:
+            for timer in timers:
+                timer.wakeup.set()
+
+        self.leader = Leader(
+            self.app.database,
+            self.app.notifier,
+            office="plugins",
+            holder=lambda: self.begun.worker,
+            node=self.hostname,
+            lease=self.lease,
+            on_change=tell,
+        )
+        return [self.leader, *timers]
+
+    def _seat(self) -> Seat | None:
+        return None if self.leader is None else self.leader.seat
 
     def _make_pool(self) -> Pool:
         kind = by_name(self.pool_name)
