@@ -22,7 +22,7 @@ def status(
     ctx: click.Context, timeout: float, destination: list[str] | None, as_json: bool
 ) -> None:
     """Show the workers that are there, and those that do not answer."""
-    from pgtasks.storage import health
+    from pgtasks.storage import health, leaders, upkeep
 
     invocation = ctx.ensure_object(Invocation)
     app, out = invocation.application, invocation.out
@@ -57,6 +57,14 @@ def status(
             for worker in known
         ]
         out.table(("node", "status", "queues", "pool", "pid", "last heartbeat"), rows)
+    if not as_json and not out.quiet:
+        for leader in app.database.run(leaders.sitting()):
+            if leader.sits and (not destination or leader.node in destination):
+                out.note(
+                    f"{clean(leader.node)} leads the {clean(leader.office)} since "
+                    f"{naturally(leader.duration)} (term {leader.term})."
+                )
+        tell_metrics(out, app.database.run(upkeep.kept("jobs")))
     for worker in known:
         if worker.name not in (replies or {}) and (shows or as_json):
             out.note(
@@ -67,3 +75,41 @@ def status(
         raise Failure(NOBODY, EX_UNAVAILABLE)
     if not as_json and not out.quiet:
         out.say(f"\n{len(replies)} {pluralize(len(replies), 'node')} online.")
+
+
+def naturally(seconds: float) -> str:
+    """A time as people say it: 45 s, 12 min, 7 h, 3 days."""
+    for most, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < most:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def tell_metrics(out: Any, kept: Any) -> None:
+    """What the plugin ``metrics`` has counted, in a table; nothing if it has not."""
+    if kept is None or not (kept.document["jobs"] or kept.document["ended"]):
+        return
+    queues: dict[str, dict[str, float]] = {}
+    for each in kept.document["jobs"]:
+        row = queues.setdefault(each["queue"], {})
+        row[each["state"]] = each["count"]
+        if each["state"] == "available":
+            row["age"] = each["age"]
+    for each in kept.document["ended"]:
+        row = queues.setdefault(each["queue"], {})
+        row["rate"] = row.get("rate", 0.0) + each["rate"]
+    if out.terminal:
+        rows = [
+            (
+                queue,
+                row.get("available", 0),
+                row.get("executing", 0),
+                row.get("scheduled", 0) + row.get("retryable", 0),
+                naturally(row["age"]) if "age" in row else "",
+                f"{row.get('rate', 0.0):.1f}",
+            )
+            for queue, row in sorted(queues.items())
+        ]
+        columns = ("queue", "waiting", "running", "later", "oldest waits", "ended a second")
+        out.table(columns, rows)
+        out.note(f"Counted {naturally(kept.age)} ago.")

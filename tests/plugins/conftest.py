@@ -10,7 +10,7 @@ import pytest
 
 from pgtasks import Celery
 from pgtasks.plugins import Plugin
-from pgtasks.storage import leaders
+from pgtasks.storage import leaders, schema
 
 
 class House:
@@ -70,5 +70,14 @@ class House:
 @pytest.fixture
 def house(database_url: str) -> Iterator[House]:
     house = House(database_url)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def fresh_house(fresh_database: str) -> Iterator[House]:
+    """The same on a database of its own, for tests that make and drop indexes."""
+    schema.apply(fresh_database)
+    house = House(fresh_database)
     yield house
     house.close()
