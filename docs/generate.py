@@ -235,7 +235,8 @@ A job whose process is killed tells of its beginning only. So does one that reac
 Jobs that run eagerly or inline tell of nothing.
 
 A plugin adds what it has done to `pgtasks.plugin.stop`:
-`stager` has `staged_count`, `lifeline` `rescued_count` and `discarded_count`, `pruner` `pruned_count`.
+`stager` has `staged_count`, `lifeline` `rescued_count` and `discarded_count`, `pruner` `pruned_count`,
+`reindexer` `reindexed_count` and `dropped_count`, `metrics` `queue_count` and `worker_count`.
 
 ### The engine
 

@@ -671,7 +671,10 @@ NAMESPACES: dict[str, Any] = {
         ),
         "heartbeat_interval": _ours(5.0, "float", "Seconds between signs of life."),
         "poll_interval": _ours(
-            1.0, "float", "Seconds between looks for jobs that no notification told of."
+            1.0,
+            "float",
+            "Seconds between looks for jobs where notifications are not heard; else every "
+            "four seconds there is one for all that may have been missed.",
         ),
         "max_crashes": _ours(
             3, "int", "Processes that one job may take down before it is given up."

@@ -14,7 +14,7 @@ __all__ = ["Pruner"]
 
 STATES = ("completed", "discarded", "cancelled")
 
-SLACK = 600.0
+SLACK = 120.0
 """Seconds that a walk begins before the place where the one before ended: a transaction may
 have been open for a while before what it ended was there to be seen."""
 
@@ -49,7 +49,7 @@ class Pruner(Plugin):
         "queues": {},
         "tasks": {},
         "workers": 86400.0,
-        "limit": 2000,
+        "limit": 1000,
     }
 
     def validate(self) -> None:

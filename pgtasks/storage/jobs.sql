@@ -778,7 +778,8 @@ union all
 select null, notified from woken
 
 -- name: prune
--- By block range: the oldest pages only. The clock is asked in a subquery, as above.
+-- For who has no leader at hand: `celery.backend_cleanup`. See pruning.sql for the plugin. The
+-- clock is asked in a subquery, as above.
 with old as materialized (
     select task_id
     from pgtasks.finished_jobs

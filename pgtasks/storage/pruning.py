@@ -47,7 +47,7 @@ def prune(
     rules: str,
     after: str = BEGINNING,
     slack: float = 0.0,
-    limit: int = 2000,
+    limit: int = 1000,
 ) -> Query[Walked]:
     """Delete the jobs of one age among the next ``limit`` that ended longer ago than that.
 

@@ -9,6 +9,10 @@
 with
 -- include: fence
 ,
+ruled as materialized (
+    -- Read once, not for each row.
+    select %(rules)s::text::jsonb as rules
+),
 walked as materialized (
     select ctid as place, finished_at, task, queue, state
     from pgtasks.finished_jobs
@@ -24,9 +28,9 @@ old as materialized (
     where job.ctid = any(array(
               select walked.place
               from walked
-              where coalesce(%(rules)s::text::jsonb -> 'tasks' -> walked.task ->> walked.state::text,
-                             %(rules)s::text::jsonb -> 'queues' -> walked.queue ->> walked.state::text,
-                             %(rules)s::text::jsonb -> 'states' ->> walked.state::text)
+              where coalesce((select rules from ruled) -> 'tasks' -> walked.task ->> walked.state::text,
+                             (select rules from ruled) -> 'queues' -> walked.queue ->> walked.state::text,
+                             (select rules from ruled) -> 'states' ->> walked.state::text)
                     = %(key)s::text))
       and job.finished_at < (select clock_timestamp() - make_interval(secs => %(age)s::float8))
     for update of job skip locked
