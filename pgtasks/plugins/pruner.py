@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgtasks.plugins.base import Plugin, as_age
-from pgtasks.storage import pruning
+from pgtasks.storage import pruning, uniques
 
 __all__ = ["Pruner"]
 
@@ -28,6 +28,9 @@ NEVER = "never"
 
 TIDY = 600.0
 """Seconds between two looks at the small tables."""
+
+STRETCH = 1000
+"""Keys that one statement looks at. If half of them are to be forgotten, so is more."""
 
 MARGIN = 7 * 86400.0
 """Ticks of periodic tasks are kept for a week at least: who schedules asks for the last."""
@@ -81,6 +84,7 @@ class Pruner(Plugin):
         self._walks = {key: _Walk(key) for key in self._keys}
         self._term = 0
         self._tidy_at = 0.0
+        self._key = ""
 
     def run(self) -> dict[str, Any]:
         """Delete what is due, for two seconds at most."""
@@ -129,12 +133,27 @@ class Pruner(Plugin):
         found = {
             "mail_count": run(pruning.prune_mail(seat)),
             "worker_count": run(pruning.prune_workers(seat, self._workers)),
+            "key_count": self._forget_keys(),
         }
         if self._results is not None:
             found["group_count"] = run(pruning.prune_groups(seat, self._results))
             ticks = max(self._results, MARGIN)
             found["tick_count"] = run(pruning.prune_ticks(seat, ticks))
         return found
+
+    def _forget_keys(self) -> int:
+        """Keys of unique jobs that are over, a stretch at a time, and on while it pays.
+
+        Without a term: whoever does it, and how often, comes to the same.
+        """
+        count = 0
+        while not self.stopping:
+            forgotten = self.database.run(uniques.forget(self._key, limit=STRETCH))
+            self._key = forgotten.last or ""
+            count += forgotten.keys
+            if forgotten.keys < STRETCH // 2:
+                break
+        return count + self.database.run(uniques.forget_turns())
 
 
 class _Walk:

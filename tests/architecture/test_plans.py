@@ -140,7 +140,10 @@ INDEXES = {
     "insert one": set(),
     "insert unique": {"jobs_task_id_key", "finished_jobs_pkey", "jobs_parked"},
     "insert or replace": {
-        "jobs_task_id_key", "jobs_pkey", "finished_jobs_pkey", "jobs_parked",
+        "jobs_task_id_key",
+        "jobs_pkey",
+        "finished_jobs_pkey",
+        "jobs_parked",
     },
     "take turns": {"jobs_pkey"},
     "pass on": {"jobs_pkey"},
