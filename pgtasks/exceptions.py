@@ -8,6 +8,7 @@
     │   ├── SecurityError                content that must not be trusted
     │   ├── PayloadTooLarge              arguments or a result beyond the limit
     │   ├── NotCommitted                 waiting for a job of one's own open transaction
+    │   ├── JobNotFound  JobStateError   what ``app.jobs`` cannot do to a job
     │   ├── TaskPredicate                raised by a task to say what becomes of it
     │   │   ├── Ignore  Reject  Retry    Celery's
     │   │   └── Snooze  Discard  Cancel  ours
@@ -70,6 +71,8 @@ __all__ = [
     "ImproperlyConfigured",
     "IncompleteStream",
     "InvalidTaskError",
+    "JobNotFound",
+    "JobStateError",
     "MaxRetriesExceededError",
     "NotCommitted",
     "NotConfigured",
@@ -154,6 +157,30 @@ class NotCommitted(PgtasksError, RuntimeError):
             f"committed: no worker can see it, and waiting for it would never end. Commit "
             f"first, or send it with connection=None, outside of the transaction."
         )
+
+
+class JobNotFound(PgtasksError, LookupError):
+    """``app.jobs`` was asked for a job that there is not.
+
+    Its id may be misspelt, its row pruned, or it is in another database.
+    """
+
+
+class JobStateError(PgtasksError):
+    """What ``app.jobs`` was asked to do, the state of the job does not allow.
+
+    Attributes:
+        task_id: The job.
+        state: Its state; ``locked`` if somebody else holds its row.
+    """
+
+    def __init__(self, message: str, task_id: str = "", state: str = "") -> None:
+        super().__init__(message, task_id, state)
+        self.task_id = task_id
+        self.state = state
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 # ── what a task says about its own end ──────────────────────────────────────────────────

@@ -9,6 +9,7 @@ from typing import Any
 from pgtasks import serialization, signals, states
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.context import Context
+from pgtasks.app.errors import storable
 from pgtasks.backends.propagation import rest_of
 from pgtasks.exceptions import TaskRevokedError
 from pgtasks.utils.functional import maybe_list
@@ -16,7 +17,14 @@ from pgtasks.utils.functional import maybe_list
 __all__ = ["cancel", "cancel_stamped"]
 
 
-def cancel(app: Any, task_ids: Iterable[str], reason: str = "revoked") -> list[str]:
+def cancel(
+    app: Any,
+    task_ids: Iterable[str],
+    reason: str = "revoked",
+    *,
+    note: str | None = None,
+    filter: str = "{}",
+) -> list[str]:
     """End these jobs as REVOKED, unless they run or are over.
 
     Members of a chord count as ended, and what would have come after a job of a chain ends
@@ -27,6 +35,8 @@ def cancel(app: Any, task_ids: Iterable[str], reason: str = "revoked") -> list[s
         app: The application.
         task_ids: Their ids.
         reason: What `TaskRevokedError` says.
+        note: By whom and why, for the job's ``errors``.
+        filter: What they must be still; see `pgtasks.app.job_filter`.
 
     Returns:
         The ids of those that were revoked.
@@ -56,6 +66,8 @@ def cancel(app: Any, task_ids: Iterable[str], reason: str = "revoked") -> list[s
         result_body=body,
         result_content_type=content_type,
         stillborn=stillborn,
+        note=None if note is None else storable(note),
+        filter=filter,
     )
     cancelled: list[str] = database.run(query, retry=True)
     if signals.task_revoked.receivers:

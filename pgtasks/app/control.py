@@ -138,6 +138,8 @@ class Control:
         destination: Any = None,
         terminate: bool = False,
         signal: str = TERM_SIGNAME,
+        reason: str | None = None,
+        waiting: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Have tasks not run, if they have not begun.
@@ -151,14 +153,21 @@ class Control:
             terminate: Also kill the processes that run them. What a task has done by then
                 is done.
             signal: How to kill them.
+            reason: Kept with the job, and shown to whoever waits for it.
+            waiting: Look for those that wait, too; False if that has been done.
             **kwargs: As of `broadcast`.
         """
-        if not destination:
+        if waiting and not destination:
             cancel(self.app, [task_id] if isinstance(task_id, str) else list(task_id))
         return self.broadcast(
             "revoke",
             destination=destination,
-            arguments={"task_id": task_id, "terminate": terminate, "signal": signal},
+            arguments={
+                "task_id": task_id,
+                "terminate": terminate,
+                "signal": signal,
+                **({"reason": reason} if reason else {}),
+            },
             **kwargs,
         )
 
@@ -186,6 +195,18 @@ class Control:
             destination=destination,
             arguments={"headers": headers, "terminate": terminate, "signal": signal},
             **kwargs,
+        )
+
+    def forgive(self, task_id: Any, destination: Any = None, **kwargs: Any) -> Any:
+        """Have workers forget that tasks were revoked: they are to run after all.
+
+        Args:
+            task_id: The id, or a list of ids.
+            destination: Names of the workers; all by default.
+            **kwargs: As of `broadcast`.
+        """
+        return self.broadcast(
+            "forgive", destination=destination, arguments={"task_id": task_id}, **kwargs
         )
 
     def terminate(

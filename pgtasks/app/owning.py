@@ -16,6 +16,7 @@ from pgtasks.utils.imports import instantiate, symbol_by_name
 
 if TYPE_CHECKING:
     from pgtasks.app.amqp import AMQP
+    from pgtasks.app.jobs import Jobs
     from pgtasks.app.queues import Queues
     from pgtasks.storage.aio import AsyncDatabase
     from pgtasks.storage.database import Database
@@ -58,6 +59,13 @@ class Owning(Defining):
         from pgtasks.app.queues import Queues
 
         return Queues(self)
+
+    @part
+    def jobs(self) -> Jobs:
+        """The jobs themselves: look for them, retry, cancel, change, hold them."""
+        from pgtasks.app.jobs import Jobs
+
+        return Jobs(self)  # type: ignore[arg-type]
 
     @part
     def events(self) -> Any:

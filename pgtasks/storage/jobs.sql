@@ -300,14 +300,14 @@ finished as (
         priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
         content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
         status, result, result_body, result_content_type, traceback, children, errors, meta, tags,
-        chord
+        chord, awaits
     )
     select id, scheduled_at, inserted_at, attempted_at, expires_at, claim_token, worker, state,
            attempt, retries, max_attempts, crashes, lost, group_index, time_limit, soft_time_limit,
            priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
            content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
            status, result, result_body, result_content_type, traceback, children, errors, meta, tags,
-           chord
+           chord, awaits
     from ended
     -- What another task has taken the place of did not end: that one goes on under its id.
     where replaced is not true
@@ -329,7 +329,7 @@ finished as (
         status = excluded.status, result = excluded.result, result_body = excluded.result_body,
         result_content_type = excluded.result_content_type, traceback = excluded.traceback,
         children = excluded.children, errors = excluded.errors, meta = excluded.meta,
-        tags = excluded.tags, chord = excluded.chord
+        tags = excluded.tags, chord = excluded.chord, awaits = excluded.awaits
 ),
 
 -- fragment: stillborn
@@ -371,11 +371,18 @@ counted as (
 
 -- fragment: release
 -- The last member of a chord has ended: what waits for it may run. `counted` holds chords
--- and how many members they have left, `ended` the jobs that are over.
+-- and how many members they have left, `ended` the jobs that are over. What somebody holds
+-- stays held, and notes what it may be from now on.
 released as (
     update pgtasks.jobs as job
-    set state = case when job.delay > 0 or (job.delay is null and job.scheduled_at > clock_timestamp())
-                     then 'scheduled' else 'available' end::pgtasks.job_state,
+    set (state, held) = (
+            select case when job.held is null then due.state else 'suspended' end,
+                   case when job.held is not null then due.state end
+            from (select case when job.delay > 0
+                                or (job.delay is null and job.scheduled_at > clock_timestamp())
+                              then 'scheduled' else 'available' end::pgtasks.job_state
+                 ) as due (state)
+        ),
         scheduled_at = case when job.delay > 0 then clock_timestamp() + make_interval(secs => job.delay)
                             else greatest(job.scheduled_at, clock_timestamp()) end,
         expires_at = coalesce(clock_timestamp() + make_interval(secs => job.expires_in), job.expires_at),
@@ -383,6 +390,7 @@ released as (
                              job.parent_id)
     where job.awaits = any(array(select id from counted where remaining <= 0))
       and job.state = 'suspended'
+      and coalesce(job.held, 'suspended') = 'suspended'
     returning job.queue, job.state
 ),
 
@@ -436,7 +444,7 @@ ended as (
                                            held.error_traceback, job.worker)
                    when pg_column_size(job.errors) <= 16777216 then job.errors
                    else '[]' end as errors,
-              job.meta, job.tags, job.awaited, job.chord, held.replaced
+              job.meta, job.tags, job.awaited, job.chord, job.awaits, held.replaced
 ),
 -- include: finish
 continued as (
@@ -457,6 +465,9 @@ continued as (
         errors = case when held.kind is null then job.errors
                       else pgtasks.with_error(job.errors, job.attempt, held.kind, held.message,
                                               held.error_traceback, job.worker) end,
+        -- A snooze, and nothing else, gives the attempt back and is due later.
+        meta = case when held.state = 'scheduled' and held.give_back = 1
+                    then pgtasks.with_snooze(job.meta) else job.meta end,
         worker = null, claim_token = null, abandoned = false,
         custom_state = null,
         -- Why it is going to run again, as results are kept.
@@ -762,6 +773,7 @@ counted as (
     from pgtasks.jobs as body
     where body.awaits is not null
       and body.state = 'suspended'
+      and coalesce(body.held, 'suspended') = 'suspended'
       and body.inserted_at < (select clock_timestamp() - make_interval(secs => %(age)s))
       and not exists (select from pgtasks.chords as chord where chord.id = body.awaits offset 0)
 ),

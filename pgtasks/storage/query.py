@@ -16,7 +16,7 @@ Row = tuple[Any, ...]
 
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 _HEADER = re.compile(r"^-- (name|fragment): *(\w+) *$", re.MULTILINE)
-_BORROWS = re.compile(r"-- fragments of: *(\S+) *$", re.MULTILINE)
+_BORROWS = re.compile(r"-- fragments of: *(.+?) *$", re.MULTILINE)
 _INCLUDE = re.compile(r"^ *-- include: *(\w+) *$", re.MULTILINE)
 
 
@@ -43,11 +43,12 @@ def load(filename: str) -> Statements:
 
     Lines that several statements have in common stand once, under ``-- fragment:``, and
     where a statement, or another fragment, says ``-- include:`` with that name. A file that
-    begins with ``-- fragments of:`` and the name of another has those of that one, too.
+    begins with ``-- fragments of:`` and the names of others has theirs, too.
     """
     text, found = _parts(filename)
     borrowed = _BORROWS.match(text)
-    shared = _parts(borrowed[1])[1] if borrowed else []
+    homes = borrowed[1].split() if borrowed else []
+    shared = [part for home in homes for part in _parts(home)[1]]
     fragments = {name: body for kind, name, body in shared + found if kind == "fragment"}
 
     def whole(body: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pgtasks import signals
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Books"]
 
 logger = logging.getLogger("celery.worker")
+
+MOST_REASONS = 10_000
+"""Revoked jobs whose reasons are remembered."""
 
 
 class Books:
@@ -63,6 +66,9 @@ class Books:
         self._held: dict[int, Job] = {}
         self._cold = False
         self._terminated: dict[int, int] = {}
+        self._reasons: dict[str, str] = {}
+        #: Reads what has been said from remote, when it matters that nothing is missed.
+        self._hear: Callable[[], object] = lambda: None
         self._rerunnable: tuple[int, list[str]] = (-1, [])
         self._limits: dict[str, tuple[float | None, float | None]] = {}
         self._turns = Turns(lambda: self.app.database, self.unbegun, self._on_runnable)
@@ -100,19 +106,33 @@ class Books:
             return None  # Unknown here, or unreadable, which has signals of its own.
 
     def _without_revoked(self, jobs: list[Job]) -> list[Job]:
+        if any(job.task_id in state.revoked for job in jobs):
+            # Somebody may have wanted it to run after all: then that was said before the
+            # job could be claimed, and is there to be read.
+            self._hear()
         left = []
         for job in jobs:
-            if job.task_id not in state.revoked and not carries(job, state.revoked_stamps):
+            if self._is_revoked(job):
+                self._revoke(job)
+            else:
                 left.append(job)
-                continue
-            logger.info(
-                "Discarding revoked task: %s[%s]",
-                printable(job.task),
-                printable(job.task_id),
-            )
-            outcome = verdicts.revoked(self.app, job)
-            self.acker.put(settle(outcome, job.task_id))
         return left
+
+    def _is_revoked(self, job: Job) -> bool:
+        return job.task_id in state.revoked or carries(job, state.revoked_stamps)
+
+    def _revoke(self, job: Job) -> None:
+        logger.info(
+            "Discarding revoked task: %s[%s]", printable(job.task), printable(job.task_id)
+        )
+        outcome = verdicts.revoked(self.app, job, reason=self._reasons.get(job.task_id))
+        self.acker.put(settle(outcome, job.task_id))
+
+    def note_reason(self, task_ids: Iterable[str], reason: str) -> None:
+        """Remember why these jobs are revoked, to be kept with them."""
+        self._reasons.update(dict.fromkeys(task_ids, reason))
+        while len(self._reasons) > MOST_REASONS:
+            self._reasons.pop(next(iter(self._reasons)))
 
     def settled(self, settlement: Settlement, job: Job | None) -> None:
         """A job has ended or given up its turn."""
@@ -120,6 +140,9 @@ class Books:
 
     def unbegun(self, job: Job) -> None:
         """Hand back a job that was not begun here."""
+        if (state.revoked or state.revoked_stamps) and self._is_revoked(job):
+            self._revoke(job)
+            return
         outcome = Outcome(job.id, job.claim_token, "available", give_back=True)
         self.acker.put(settle(outcome, job.task_id))
 
@@ -127,7 +150,8 @@ class Books:
         """The process that ran this job died."""
         number = self._terminated.pop(job.id, None)
         if number is not None:
-            outcome = verdicts.revoked(self.app, job, signum=number)
+            reason = self._reasons.get(job.task_id)
+            outcome = verdicts.revoked(self.app, job, signum=number, reason=reason)
         else:
             outcome = verdicts.child_died(self.app, job, status, planned=self._cold)
         self.acker.put(settle(outcome, job.task_id))

@@ -67,6 +67,7 @@ class Mailbox(Service):
         self._mark = 0
         self._answered: dict[int, float] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
+        self._looking = threading.RLock()
 
     def start(self) -> None:
         """Begin, listening as well."""
@@ -107,6 +108,18 @@ class Mailbox(Service):
 
     def look(self) -> int:
         """Do what has come; the answer is how many commands that were."""
+        with self._looking:
+            return self._look()
+
+    def hear(self) -> None:
+        """Do what had come before this was called, for a thread that needs to be sure."""
+        try:
+            while self.look():
+                pass
+        except StorageError as error:
+            logger.warning("Cannot read commands from remote: %s", error)
+
+    def _look(self) -> int:
         if self._since is None:
             began = mailbox.began(self._worker.begun.worker)
             self._since = self._database.run(began, retry=True)

@@ -14,7 +14,14 @@ from pgtasks.utils.functional import maybe_list
 from pgtasks.worker import state as process
 from pgtasks.worker.panel import State, control_command, inspect_command
 
-__all__ = ["carries", "revoke", "revoke_by_stamped_headers", "revoked", "terminate"]
+__all__ = [
+    "carries",
+    "forgive",
+    "revoke",
+    "revoke_by_stamped_headers",
+    "revoked",
+    "terminate",
+]
 
 logger = logging.getLogger("celery.worker.control")
 
@@ -25,13 +32,17 @@ def revoke(
     task_id: str | Iterable[str],
     terminate: bool = False,
     signal: str | int | None = None,
+    reason: str | None = None,
     **kwargs: Any,
 ) -> Any:
     """Revoke task by task id (or list of ids)."""
     ids = {task_id} if isinstance(task_id, str) else set(task_id)
     # Those that wait have ended in the table by now; this is for what comes back to it.
     process.revoked.update(ids)
+    if reason:
+        state.worker.note_reason(ids, reason)
     if not terminate:
+        _recall(state, ids)
         logger.info("Tasks flagged as revoked: %s", ", ".join(sorted(ids)))
         return {"ok": f"tasks {', '.join(sorted(ids))} flagged as revoked"}
     running = [job for job in state.worker.held() if job.task_id in ids]
@@ -76,9 +87,31 @@ def carries(job: Job, stamps: Mapping[str, set[Any]]) -> bool:
         return False  # Written by hand; whoever runs the job says what is wrong with it.
 
 
+@control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
+def forgive(state: State, task_id: str | Iterable[str], **kwargs: Any) -> Any:
+    """Forget that tasks were revoked: they are to run after all."""
+    ids = {task_id} if isinstance(task_id, str) else set(task_id)
+    for each in ids:
+        process.revoked.discard(each)
+    return {"ok": f"tasks {', '.join(sorted(ids))} no longer revoked"}
+
+
+def _recall(state: State, ids: set[str]) -> None:
+    """Have what is claimed and not begun come back, which is when it ends as revoked."""
+    running = state.worker.pool.running()
+    if any(job.task_id in ids and job.id not in running for job in state.worker.held()):
+        state.worker.pool.recall()
+
+
 def _terminate(state: State, jobs: Iterable[Job], signal: str | int | None) -> Any:
     number = int(signals.signum(signal or "TERM"))
+    jobs = list(jobs)
     ended = [job.task_id for job in jobs if state.worker.terminate_job(job, number)]
+    if len(ended) < len(jobs):
+        _recall(state, {job.task_id for job in jobs}.difference(ended))
+        # One may have begun just now, between the two looks.
+        rest = [job for job in jobs if job.task_id not in ended]
+        ended += [job.task_id for job in rest if state.worker.terminate_job(job, number)]
     for each in ended:
         logger.info("Terminating %s (%s)", each, Signals(number).name)
     told = f"tasks {', '.join(ended)} terminated" if ended else "tasks unknown"

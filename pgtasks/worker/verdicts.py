@@ -67,7 +67,9 @@ def worker_vanished(app: Celery, job: Job) -> Outcome:
     return _failed(app, job, error, abandoned=True)
 
 
-def revoked(app: Celery, job: Job, *, signum: int | None = None) -> Outcome:
+def revoked(
+    app: Celery, job: Job, *, signum: int | None = None, reason: str | None = None
+) -> Outcome:
     """It was revoked before it began, or by a signal that ended its process."""
     task = app.tasks.get(job.task)
     ending = Ending(app, job, app.backend if task is None else task.backend)
@@ -76,7 +78,7 @@ def revoked(app: Celery, job: Job, *, signum: int | None = None) -> Outcome:
         context = _context(app, job)
         ending.mark_as_revoked(
             job.task_id,
-            "revoked" if signum is None else "terminated",
+            reason or ("revoked" if signum is None else "terminated"),
             request=context,
             store_result=not job.ignore_result,
         )

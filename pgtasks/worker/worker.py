@@ -236,6 +236,7 @@ class Worker(Hooks, Stepped, Books):
             self._services.insert(2, self.stager)
         self._services += self._make_timers(chosen.plugins)
         if self.mailbox is not None:
+            self._hear = self.mailbox.hear
             self._services.append(self.mailbox)
         if isinstance(self.heart, Heartbeat):
             self._services.append(self.heart)
