@@ -28,6 +28,8 @@ COMMANDS = {
     "inspect": ("pgtasks.cli.inspect:inspect", "Ask workers about themselves."),
     "control": ("pgtasks.cli.inspect:control", "Tell workers something."),
     "queues": ("pgtasks.cli.queues:queues", "Show queues; pause, scale and limit them."),
+    "jobs": ("pgtasks.cli.jobs:jobs", "List jobs; retry, cancel, change, delete them."),
+    "why": ("pgtasks.cli.jobs:why", "Say why a job does not run."),
     "purge": ("pgtasks.cli.purge:purge", "Delete the waiting jobs of queues."),
     "schema": ("pgtasks.cli.schema:schema", "Create the tables, bring them up to date."),
     "doctor": ("pgtasks.cli.doctor:doctor", "Check the installation and say what to do."),

@@ -26,6 +26,7 @@ __all__ = [
     "JsonParam",
     "Option",
     "option",
+    "write_grouped",
 ]
 
 
@@ -51,9 +52,10 @@ def option(*names: str, group: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*names, cls=Option, help_group=group, **settings)
 
 
-def _write_grouped(
+def write_grouped(
     ctx: click.Context, formatter: click.HelpFormatter, params: Iterable[click.Parameter]
 ) -> None:
+    """Write options into a help text, each under its heading."""
     sections: dict[str, list[tuple[str, str]]] = {}
     for param in params:
         record = param.get_help_record(ctx)
@@ -219,7 +221,7 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, under their headings."""
-        _write_grouped(ctx, formatter, self.get_params(ctx))
+        write_grouped(ctx, formatter, self.get_params(ctx))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say where the other options are."""
@@ -359,7 +361,7 @@ class Group(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, under their headings, and the commands."""
-        _write_grouped(ctx, formatter, self.get_params(ctx))
+        write_grouped(ctx, formatter, self.get_params(ctx))
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self._homes.items()])
         added = {
