@@ -18,7 +18,8 @@
     │   │   └── TaskRevokedError  ChordError
     │   └── BackendError
     │       └── BackendGetMetaError  BackendStoreError
-    ├── SoftTimeLimitExceeded  TimeLimitExceeded  WorkerLostError  Terminated
+    ├── SoftTimeLimitExceeded (and TaskTimeout)
+    ├── TimeLimitExceeded  WorkerLostError  Terminated
     └── kombu's OperationalError, EncodeError, DecodeError, ContentDisallowed,
         SerializerNotInstalled: the same classes, loaded when asked for
     UserWarning
@@ -31,6 +32,7 @@
 
 from __future__ import annotations
 
+import builtins
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -93,6 +95,7 @@ __all__ = [
     "TaskError",
     "TaskPredicate",
     "TaskRevokedError",
+    "TaskTimeout",
     "Terminated",
     "TimeLimitExceeded",
     "TimeoutError",
@@ -472,6 +475,16 @@ class SoftTimeLimitExceeded(Exception):
 
     def __str__(self) -> str:
         return f"SoftTimeLimitExceeded{self.args}"
+
+
+class TaskTimeout(SoftTimeLimitExceeded, builtins.TimeoutError):
+    """A run of a task took longer than its ``timeout``; raised inside the task.
+
+    A failure like any other: it is retried as long as there are attempts.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "The task took longer than its timeout."
 
 
 class WorkerLostError(Exception):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any, TypeAlias
 
 from pgtasks.exceptions import Cancel, Discard, Ignore, Retry, Snooze
@@ -13,8 +15,14 @@ from pgtasks.utils.time import get_exponential_backoff_interval
 
 __all__ = ["Backoff", "add_autoretry_behaviour", "exponential", "seconds_until_retry"]
 
-#: How long to wait after a failed attempt: seconds, or a function of the attempt's number.
-Backoff: TypeAlias = "float | Callable[[int], float]"
+logger = logging.getLogger("celery.app.trace")
+
+#: How long to wait after a failed attempt: seconds, a timedelta, or a function of the
+#: attempt's number, or of that and the exception, which answers with one of them.
+Backoff: TypeAlias = (
+    "float | timedelta | Callable[[int], float | timedelta] "
+    "| Callable[[int, BaseException], float | timedelta]"
+)
 
 
 def add_autoretry_behaviour(task: Any, **options: Any) -> None:
@@ -84,19 +92,56 @@ def add_autoretry_behaviour(task: Any, **options: Any) -> None:
     task._orig_run, task.run = task.run, run
 
 
-def exponential(attempt: int, *, pad: float = 15, jitter: float = 0.1) -> float:
+def exponential(
+    attempt: int, most: int | None = None, *, pad: float = 15, jitter: float = 0.1
+) -> float:
     """Oban's back-off: ``15 + 2 ** attempt`` seconds, and up to a tenth more.
 
-    Twenty attempts take thirteen days. From the twentieth on the wait grows no longer.
+    Twenty attempts take thirteen days. Where there are more, they are spread over as long.
+
+    Args:
+        attempt: The one that failed.
+        most: How many there are.
+        pad: What each wait is longer, in seconds.
+        jitter: Up to which part of itself it is longer at random.
     """
+    if most is not None and most > 20:
+        attempt = round(attempt / most * 20)
     wait = pad + 2.0 ** min(max(attempt, 0), 20)
     return wait * (1 + random.uniform(0, jitter))
 
 
-def seconds_until_retry(backoff: Backoff | None, attempt: int) -> float:
-    """How long a job waits after its failed ``attempt``; `exponential` unless told."""
+def seconds_until_retry(
+    backoff: Backoff | None,
+    attempt: int,
+    most: int | None = None,
+    error: BaseException | None = None,
+) -> float:
+    """How long a job waits after its failed ``attempt``; `exponential` unless told.
+
+    A function that fails, or answers with what is no time, must neither park the job for
+    ever nor end it: then, too, it is `exponential`.
+    """
     if backoff is None:
-        return exponential(attempt)
-    wait = backoff(attempt) if callable(backoff) else backoff
-    # NaN fails every comparison: a broken function must not park the job for ever.
-    return float(wait) if 0 <= wait < float("inf") else exponential(attempt)
+        return exponential(attempt, most)
+    try:
+        wait: Any = _asked(backoff, attempt, error) if callable(backoff) else backoff
+        seconds = wait.total_seconds() if isinstance(wait, timedelta) else float(wait)
+        # NaN fails every comparison.
+        if 0 <= seconds < float("inf"):
+            return float(seconds)
+        problem: object = f"it is {wait!r}"
+    except Exception as caught:
+        problem = repr(caught)
+    logger.warning(
+        "The backoff after attempt %d cannot be used, and Oban's is: %s", attempt, problem
+    )
+    return exponential(attempt, most)
+
+
+def _asked(backoff: Callable[..., Any], attempt: int, error: BaseException | None) -> Any:
+    try:
+        signature(backoff).bind(attempt, error)
+    except (TypeError, ValueError):
+        return backoff(attempt)
+    return backoff(attempt, error)

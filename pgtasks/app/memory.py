@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from pgtasks import signals, states
+from pgtasks import serialization, signals, states
 from pgtasks.app.memory_chords import ChordBook, as_ended
 from pgtasks.app.memory_uniques import KeyBook, TurnBook, replace
 from pgtasks.job import Job, NewJob, Outcome
@@ -290,6 +290,11 @@ class MemoryQueue:
             if value is not None:
                 setattr(new, name, value)
         row.attempt -= outcome.give_back
+        if outcome.give_back and outcome.state == states.SCHEDULED:
+            meta = serialization.loads(new.meta) if new.meta else {}
+            count = meta.get("snoozed", 0)
+            if isinstance(count, int):
+                new.meta = serialization.dumps({**meta, "snoozed": count + 1})
         row.retries += outcome.retried
         row.crashes += outcome.crashed
         row.claim_token = ""

@@ -131,7 +131,7 @@ def next_attempt(task: Any, request: Context, exc: Exception) -> Retry | None:
         return None
     if isinstance(exc, (task.MaxRetriesExceededError, PayloadTooLarge)):
         return None
-    seconds = seconds_until_retry(task.backoff, attempt)
+    seconds = seconds_until_retry(task.backoff, attempt, most, exc)
     again = Retry(exc=exc, when=round(seconds, 3), is_eager=request.is_eager)
     if ending is not None:
         ending.run_again_in(seconds)

@@ -86,10 +86,13 @@ class Task(TaskCalls[P, R]):
                     _warn_of_routing_attribute(name)
         if cls.typing is None:
             cls.typing = app.strict_typing
+        cls._take_timeout()
         cls._take_settings(app.conf)
         cls._check_options()
         backoff = cls.__dict__.get("backoff")
-        if inspect.isfunction(backoff) and not arity_greater(backoff, 1):
+        if inspect.isfunction(backoff) and (
+            "_decorated" in cls.__dict__ or not arity_greater(backoff, 1)
+        ):
             # An option of the decorator, not a method of a class.
             cls.backoff = staticmethod(backoff)
         if not was_bound:

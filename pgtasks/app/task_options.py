@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgtasks._state import TaskStack
 from pgtasks.app.autoretry import Backoff
+from pgtasks.app.values import as_limit
 from pgtasks.exceptions import MaxRetriesExceededError
 
+if TYPE_CHECKING:
+    from datetime import timedelta
+
 __all__ = ["TaskOptions"]
+
+GRACE = 5.0
+"""Seconds from a task's ``timeout`` until it is killed, if it goes on all the same."""
 
 _RATE = re.compile(r"\s*\d+(\.\d+)?\s*(/\s*[smh]\s*)?")
 
@@ -53,8 +60,12 @@ class TaskOptions:
     #: Runs before an exception ends the job; None leaves retries to `retry` and
     #: ``autoretry_for``, so that an exception ends it at once, as in Celery.
     max_attempts: int | None = None
-    #: Seconds between those runs, or a function of the attempt's number; Oban's by default.
+    #: Seconds between those runs, or a function of the attempt's number, or of that and the
+    #: exception; Oban's by default.
     backoff: Backoff | None = None
+    #: Seconds that one run may take; then it fails with `TaskTimeout`, which is a failure
+    #: like any other. A task that does not heed that is killed `GRACE` seconds later.
+    timeout: float | timedelta | None = None
     #: ``"100/m"``, ``"2/s"``, a number per second, or None.
     rate_limit: Any = None
     #: How many may run at a time in the whole fleet; with a key, for each of its values.
@@ -139,6 +150,22 @@ class TaskOptions:
             cls.acks_on_failure = True if both is None else both
         if cls.acks_on_timeout is None:
             cls.acks_on_timeout = True if both is None else both
+
+    @classmethod
+    def _take_timeout(cls) -> None:
+        """Have ``timeout`` kept by the time limits, unless the author has set these."""
+        # Only an option of the decorator. A class of Celery's times may well have an
+        # attribute of this name for purposes of its own.
+        given = cls.__dict__
+        if given.get("timeout") is None or not given.get("_decorated"):
+            return
+        seconds = as_limit(f"timeout of task {cls.name!r}", cls.timeout)
+        if seconds is None:
+            return
+        if given.get("soft_time_limit") is None:
+            cls.soft_time_limit = seconds
+        if given.get("time_limit") is None:
+            cls.time_limit = cls.soft_time_limit + GRACE
 
     @classmethod
     def _check_options(cls) -> None:

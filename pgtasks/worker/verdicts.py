@@ -12,11 +12,14 @@ from pgtasks.app import incoming
 from pgtasks.app.context import Context
 from pgtasks.app.ends import may_run_again, retry_lost
 from pgtasks.app.outcome import Ending, error_of
+from pgtasks.app.retry import next_attempt
 from pgtasks.app.traceinfo import TraceInfo, printable
 from pgtasks.exceptions import TimeLimitExceeded, WorkerLostError
 from pgtasks.job import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgtasks.app.base import Celery
     from pgtasks.job import Job
 
@@ -45,7 +48,12 @@ def child_died(app: Celery, job: Job, status: int, *, planned: bool) -> Outcome:
     if planned and (late or _has_attempts(job)):
         return Outcome(job.id, job.claim_token, "available", give_back=True)
     error = WorkerLostError(f"Worker exited prematurely: {human_status(status)}.")
-    if task is not None and (outcome := _retried(app, task, job, error)) is not None:
+
+    def again(context: Context, ending: Ending) -> bool:
+        return retry_lost(app, task, job, context, error, ending)
+
+    if task is not None and (outcome := _again(app, task, job, again)) is not None:
+        outcome.crashed = True
         return outcome
     if may_run_again(app, task, job):
         record = error_of(error, None)
@@ -54,8 +62,24 @@ def child_died(app: Celery, job: Job, status: int, *, planned: bool) -> Outcome:
 
 
 def timed_out(app: Celery, job: Job, limit: float) -> Outcome:
-    """The process was killed at the job's hard time limit."""
-    return _failed(app, job, TimeLimitExceeded(limit))
+    """The process was killed at the job's hard time limit.
+
+    A failure like any other: with ``max_attempts`` it runs again as long as there are any.
+    """
+    error = TimeLimitExceeded(limit)
+    task: Any = app.tasks.get(job.task)
+
+    def again(context: Context, ending: Ending) -> bool:
+        if job.max_attempts is None:
+            context.max_attempts = task.max_attempts
+        retry = next_attempt(task, context, error)
+        if retry is not None:
+            TraceInfo("RETRY", retry).handle_error_state(task, context, call_errbacks=False)
+        return retry is not None
+
+    if task is not None and (outcome := _again(app, task, job, again)) is not None:
+        return outcome
+    return _failed(app, job, error)
 
 
 def worker_vanished(app: Celery, job: Job) -> Outcome:
@@ -122,22 +146,22 @@ def _context(app: Celery, job: Job, *, readable: bool = False) -> Context:
     return Context(request, args=args, kwargs=kwargs, called_directly=False)
 
 
-def _retried(app: Celery, task: Any, job: Job, error: WorkerLostError) -> Outcome | None:
-    """Retry the job if its task counts a lost process as a retry, and has any left."""
+def _again(
+    app: Celery, task: Any, job: Job, decide: Callable[[Context, Ending], bool]
+) -> Outcome | None:
+    """Run the job again if ``decide`` does so."""
     ending = Ending(app, job, task.backend)
     ending.begin()
     try:
         context = _context(app, job)
-        if not retry_lost(app, task, job, context, error, ending):
+        if not decide(context, ending):
             return None
     except Exception as caught:
         # A handler of the task's raised, as in any other retry.
-        return _failed(app, job, caught, crashed=True)
+        return _failed(app, job, caught)
     finally:
         ending.end()
-    outcome = ending.finish(None)
-    outcome.crashed = True
-    return outcome
+    return ending.finish(None)
 
 
 def _failed(

@@ -82,6 +82,20 @@ def overrun(self):
     time.sleep(60)
 
 
+@app.task(bind=True, timeout=0.3, max_attempts=2, backoff=0)
+def too_long(self):
+    note(self.request.id, "start")
+    time.sleep(60)
+
+
+@app.task(bind=True, time_limit=0.4, max_attempts=2, backoff=0)
+def killed_once(self):
+    note(self.request.id, "start")
+    if self.request.attempt == 1:
+        time.sleep(60)
+    return "in time"
+
+
 @app.task(bind=True, soft_time_limit=0.3)
 def soft_overrun(self):
     from pgtasks.exceptions import SoftTimeLimitExceeded

@@ -149,3 +149,22 @@ def test_five_thousand_jobs_are_moved_in_batches_while_workers_run(
     assert set(fleet.wait(ids, timeout=120).values()) == {"completed"}
     assert set(fleet.wait(others).values()) == {"completed"}
     assert app.jobs.delete(tags="moved") == 5000
+
+
+def test_57_a_task_that_takes_too_long_fails_and_is_retried(
+    fleet: Fleet, app: Celery
+) -> None:
+    fleet.start("-c", "2", "-Q", "journey")
+    [slow] = fleet.insert("too_long", max_attempts=2)
+    [killed] = fleet.insert("killed_once", max_attempts=2)
+
+    assert fleet.wait([slow, killed], timeout=20) == {
+        slow: "discarded",
+        killed: "completed",
+    }
+    errors = app.jobs.get(slow).errors
+    assert [(each["attempt"], each["kind"]) for each in errors] == [
+        (1, "TaskTimeout"), (2, "TaskTimeout"),
+    ]  # fmt: skip
+    assert errors[0]["message"] == "The task shop.too_long took longer than its timeout."
+    assert [each["kind"] for each in app.jobs.get(killed).errors] == ["TimeLimitExceeded"]

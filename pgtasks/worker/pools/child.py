@@ -142,8 +142,19 @@ def _set_signals(slot: Slot) -> None:
         # Late by a hair it would hit the next job.
         if slot.running and slot.soft_limit_for == slot.running:
             slot.soft_limit_for = 0
-            from pgtasks.exceptions import SoftTimeLimitExceeded
-
-            raise SoftTimeLimitExceeded
+            raise _limit_reached()
 
     signal.signal(signal.SIGUSR1, on_soft_limit)
+
+
+def _limit_reached() -> Exception:
+    """What is raised in the task that runs: its own timeout has a name of its own."""
+    from pgtasks._state import _task_stack
+    from pgtasks.exceptions import SoftTimeLimitExceeded, TaskTimeout
+
+    task = _task_stack.top
+    # As in Task._take_timeout: the attribute of some base class may mean anything.
+    known = {} if task is None else vars(type(task))
+    if known.get("timeout") is None or "_decorated" not in known:
+        return SoftTimeLimitExceeded()
+    return TaskTimeout(f"The task {task.name} took longer than its timeout.")
