@@ -158,7 +158,8 @@ again as (
     select id, clock_timestamp(), inserted_at, attempted_at,
            case when expires_at > clock_timestamp() then expires_at end,
            case when exists (select from over as member where member.chord = over.awaits)
-                  or exists (select from pgtasks.jobs as member where member.chord = over.awaits)
+                  or exists (select from pgtasks.jobs as member
+                             where member.chord = over.awaits offset 0)
                 then 'suspended' else 'available' end::pgtasks.job_state,
            greatest(attempt, 0), greatest(retries, 0),
            case when max_attempts is not null

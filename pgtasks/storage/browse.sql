@@ -76,7 +76,8 @@ chosen as materialized (
         end, job.task_id, true
         from given
         cross join pgtasks.finished_jobs as job
-        where
+        where job.finished_at between given.finished_from and given.finished_to
+        and
         -- include: finished
     ) as found
     where %(after_place)s::float8 is null
@@ -115,7 +116,8 @@ found as (
     select job.state, job.queue, job.task, job.worker, job.priority
     from given
     cross join pgtasks.finished_jobs as job
-    where
+    where job.finished_at between given.finished_from and given.finished_to
+    and
     -- include: finished
 ),
 counted as (
@@ -148,7 +150,8 @@ found as (
     select job.id, job.task_id, job.state
     from given
     cross join pgtasks.finished_jobs as job
-    where
+    where job.finished_at between given.finished_from and given.finished_to
+    and
     -- include: finished
 )
 select id, task_id, state::text

@@ -70,8 +70,8 @@ given as materialized (
 -- include: matching
 
 -- fragment: finished
--- Of those that are over.
+-- Of those that are over. Where ids are known, the index on the end is of no use.
     given.held is not true
-    and job.finished_at between given.finished_from and given.finished_to
+    and (job.finished_at between given.finished_from and given.finished_to) is true
     and
 -- include: matching

@@ -375,14 +375,12 @@ counted as (
 -- stays held, and notes what it may be from now on.
 released as (
     update pgtasks.jobs as job
-    set (state, held) = (
-            select case when job.held is null then due.state else 'suspended' end,
-                   case when job.held is not null then due.state end
-            from (select case when job.delay > 0
-                                or (job.delay is null and job.scheduled_at > clock_timestamp())
-                              then 'scheduled' else 'available' end::pgtasks.job_state
-                 ) as due (state)
-        ),
+    set state = case when job.held is not null then 'suspended'
+                     when job.delay > 0 or (job.delay is null and job.scheduled_at > clock_timestamp())
+                     then 'scheduled' else 'available' end::pgtasks.job_state,
+        held = case when job.held is null then null
+                    when job.delay > 0 or (job.delay is null and job.scheduled_at > clock_timestamp())
+                    then 'scheduled' else 'available' end::pgtasks.job_state,
         scheduled_at = case when job.delay > 0 then clock_timestamp() + make_interval(secs => job.delay)
                             else greatest(job.scheduled_at, clock_timestamp()) end,
         expires_at = coalesce(clock_timestamp() + make_interval(secs => job.expires_in), job.expires_at),

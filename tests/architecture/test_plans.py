@@ -20,6 +20,8 @@ from fix_postgres import _database
 from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.storage import (
     admin,
+    browse,
+    diagnosis,
     health,
     jobs,
     leaders,
@@ -124,13 +126,26 @@ QUERIES: dict[str, Query[Any]] = {
     "fetch through gates": limits.fetch(
         MARKS, demand=100, worker=WORKER, token=TOKEN, freed={"rate:t": 1}
     ),
-    "release": limits.release([100, 200]),
+    "give places back": limits.release([100, 200]),
     "sweep places": limits.release(None),
     "lines": limits.lines(),
     "tidy": limits.tidy(),
     "occupy": limits.occupy("q0"),
     "queues": queues.list_(),
     "stamped": admin.stamped('{"tenant": ["a"]}'),
+    "running": admin.running(["j7", "j100"]),
+    "retry": admin.retry(["j7", "f7"]),
+    "delete": admin.delete(["j7", "f7"]),
+    "hold": admin.hold(["j7", "j8"]),
+    "release": admin.release(["j7", "j8"]),
+    "update": admin.update(["j7", "j8"], {"queue": "q1"}),
+    "look up": browse.look_up(["j7", "f7"]),
+    "list": browse.list_("{}", sort="inserted", descending=True, limit=100),
+    "tally": browse.tally("{}", by=["queue"]),
+    "find": browse.find('{"states": ["discarded"]}'),
+    "surroundings": diagnosis.ahead(8),
+    "occupied": diagnosis.occupied([WORKER]),
+    "chord members": diagnosis.members("g7"),
 }
 
 # Which indexes a statement may find rows of the large tables by.
@@ -178,11 +193,21 @@ INDEXES = {
     "cancel": {"jobs_task_id_key", "jobs_pkey", "jobs_awaits"},
     "cancellable": {"jobs_task_id_key"},
     "fetch through gates": {"jobs_ready", "jobs_pkey", "jobs_trying", "jobs_parked"},
-    "release": {"jobs_pkey"},
+    "give places back": {"jobs_pkey"},
     "sweep places": {"jobs_pkey"},
     "lines": {"jobs_parked"},
     "tidy": {"jobs_parked"},
     "occupy": {"jobs_executing"},
+    "running": {"jobs_task_id_key", "jobs_executing"},
+    "retry": {"jobs_task_id_key", "jobs_pkey", "jobs_chord", "finished_jobs_pkey"},
+    "delete": {"jobs_task_id_key", "jobs_pkey", "jobs_awaits", "finished_jobs_pkey"},
+    "hold": {"jobs_task_id_key", "jobs_pkey"},
+    "release": {"jobs_task_id_key", "jobs_pkey"},
+    "update": {"jobs_task_id_key", "jobs_pkey"},
+    "look up": {"jobs_task_id_key", "finished_jobs_pkey"},
+    "surroundings": {"jobs_pkey", "jobs_ready"},
+    "occupied": {"jobs_executing"},
+    "chord members": {"jobs_chord"},
 }
 
 # What people ask for now and then, about every unfinished job.
@@ -196,6 +221,9 @@ READ_EVERYTHING = {
     "take",
     "queues",
     "counts",
+    "list",
+    "tally",
+    "find",
 }
 
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
@@ -434,6 +462,8 @@ def test_every_statement_on_the_large_tables_is_looked_at() -> None:
         name: statement
         for module in (
             admin,
+            browse,
+            diagnosis,
             jobs,
             limits,
             queues,
