@@ -9,6 +9,9 @@ alter table pgtasks.jobs add column held pgtasks.job_state;
 -- The body of a chord that is run once more reads the results of the members again.
 alter table pgtasks.finished_jobs add column awaits text;
 
+-- And one with limits keeps them.
+alter table pgtasks.finished_jobs add column limits text[];
+
 create function pgtasks.with_snooze(meta jsonb) returns jsonb
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp

@@ -41,7 +41,7 @@ ended as (
                    then pgtasks.with_error(job.errors, job.attempt, 'TaskRevokedError',
                                            %(note)s::text, '', null)
                    when pg_column_size(job.errors) <= 16777216 then job.errors else '[]' end as errors,
-              job.meta, job.tags, job.awaited, job.chord, job.awaits, false as replaced
+              job.meta, job.tags, job.awaited, job.chord, job.awaits, job.limits, false as replaced
 ),
 -- include: finish
 -- include: stillborn
@@ -153,7 +153,8 @@ again as (
         id, scheduled_at, inserted_at, attempted_at, expires_at, state, attempt, retries,
         max_attempts, crashes, lost, group_index, time_limit, soft_time_limit, priority,
         ignore_result, task, task_id, queue, args, kwargs, body, content_type, content_encoding,
-        root_id, parent_id, group_id, origin, headers, embed, errors, meta, tags, chord, awaits
+        root_id, parent_id, group_id, origin, headers, embed, errors, meta, tags, chord, awaits,
+        limits, parked
     )
     select id, clock_timestamp(), inserted_at, attempted_at,
            case when expires_at > clock_timestamp() then expires_at end,
@@ -168,7 +169,9 @@ again as (
            priority, ignore_result, task, task_id, queue, args, kwargs, body, content_type,
            content_encoding, root_id, parent_id, group_id, origin, headers, embed,
            case when jsonb_typeof(errors) = 'array' then errors else '[]' end, meta,
-           array_remove(tags, null), chord, awaits
+           array_remove(tags, null), chord, awaits, limits,
+           -- It stands in line for its limits anew.
+           case when limits is not null then '' end
     from over
     order by task_id
     on conflict do nothing
@@ -262,7 +265,9 @@ wanted as materialized (
     for update of job
 )
 update pgtasks.jobs as job
-set state = 'suspended', held = job.state
+set state = 'suspended', held = job.state,
+    -- Who waits for a limit leaves the line: claims try whatever stands there.
+    parked = case when job.parked is not null then '' end
 where job.id = any(array(select id from wanted))
 returning job.task_id, null as woken
 

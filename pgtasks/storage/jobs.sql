@@ -300,14 +300,14 @@ finished as (
         priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
         content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
         status, result, result_body, result_content_type, traceback, children, errors, meta, tags,
-        chord, awaits
+        chord, awaits, limits
     )
     select id, scheduled_at, inserted_at, attempted_at, expires_at, claim_token, worker, state,
            attempt, retries, max_attempts, crashes, lost, group_index, time_limit, soft_time_limit,
            priority, abandoned, ignore_result, task, task_id, queue, args, kwargs, body,
            content_type, content_encoding, root_id, parent_id, group_id, origin, headers, embed,
            status, result, result_body, result_content_type, traceback, children, errors, meta, tags,
-           chord, awaits
+           chord, awaits, limits
     from ended
     -- What another task has taken the place of did not end: that one goes on under its id.
     where replaced is not true
@@ -329,7 +329,8 @@ finished as (
         status = excluded.status, result = excluded.result, result_body = excluded.result_body,
         result_content_type = excluded.result_content_type, traceback = excluded.traceback,
         children = excluded.children, errors = excluded.errors, meta = excluded.meta,
-        tags = excluded.tags, chord = excluded.chord, awaits = excluded.awaits
+        tags = excluded.tags, chord = excluded.chord, awaits = excluded.awaits,
+        limits = excluded.limits
 ),
 
 -- fragment: stillborn
@@ -442,7 +443,7 @@ ended as (
                                            held.error_traceback, job.worker)
                    when pg_column_size(job.errors) <= 16777216 then job.errors
                    else '[]' end as errors,
-              job.meta, job.tags, job.awaited, job.chord, job.awaits, held.replaced
+              job.meta, job.tags, job.awaited, job.chord, job.awaits, job.limits, held.replaced
 ),
 -- include: finish
 continued as (
