@@ -9,9 +9,10 @@
     │   ├── PayloadTooLarge              arguments or a result beyond the limit
     │   ├── NotCommitted                 waiting for a job of one's own open transaction
     │   ├── JobNotFound  JobStateError   what ``app.jobs`` cannot do to a job
+    │   ├── CompletionError              complete() where it cannot settle the job
     │   ├── TaskPredicate                raised by a task to say what becomes of it
     │   │   ├── Ignore  Reject  Retry    Celery's
-    │   │   └── Snooze  Discard  Cancel  ours
+    │   │   └── Snooze  Discard  Cancel  Superseded (an Ignore)   ours
     │   ├── TaskError
     │   │   ├── QueueNotFound  NotRegistered  AlreadyRegistered  InvalidTaskError
     │   │   ├── IncompleteStream  TimeoutError  MaxRetriesExceededError
@@ -62,6 +63,7 @@ __all__ = [
     "CeleryError",
     "CeleryWarning",
     "ChordError",
+    "CompletionError",
     "ContentDisallowed",
     "DecodeError",
     "Discard",
@@ -91,6 +93,7 @@ __all__ = [
     "SerializerNotInstalled",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "Superseded",
     "SystemTerminate",
     "TaskError",
     "TaskPredicate",
@@ -186,6 +189,14 @@ class JobStateError(PgtasksError):
         return str(self.args[0])
 
 
+class CompletionError(PgtasksError, RuntimeError):
+    """``complete()`` was called where it cannot settle the job; the message says why.
+
+    It is for the body of a task that a worker runs, once, with a connection to the
+    application's own database that is in a transaction.
+    """
+
+
 # ── what a task says about its own end ──────────────────────────────────────────────────
 
 
@@ -271,6 +282,14 @@ RetryTaskError = Retry
 
 class Ignore(TaskPredicate):
     """Leave the state of this task as it is and store no result."""
+
+
+class Superseded(Ignore):
+    """The job is no longer this run's: it was rescued, claimed or ended by others meanwhile.
+
+    Raised where the job was to be settled, so that the transaction is rolled back: what was
+    done here is then done, or not done, by whoever has the job. Let it pass.
+    """
 
 
 class Reject(TaskPredicate):

@@ -201,6 +201,8 @@ class Outcome:
         follow_ups: Jobs that exist if and only if this outcome is accepted.
         stillborn: Tasks that would have come next and never will, as rows of history.
         runtime: Seconds the function took; for logs, not for the table.
+        written: The job has settled itself, and nothing is left to be written: the queues
+            in which jobs may run because of it. None if it is to be written.
     """
 
     id: int
@@ -230,6 +232,7 @@ class Outcome:
     follow_ups: list[NewJob] = field(default_factory=list)
     stillborn: list[dict[str, Any]] = field(default_factory=list)
     runtime: float = 0.0
+    written: list[str] | None = None
 
 
 def is_keyed(limits: list[str] | None) -> bool:

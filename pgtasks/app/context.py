@@ -46,6 +46,7 @@ class Context:
     """
 
     _children: list[Any] | None = None
+    _completion: Any = None
     _entered = True
     args: Any = None
     attempt: int | None = None

@@ -68,7 +68,7 @@ class Ending:
 
     __slots__ = (
         "_app", "_backend", "_collected", "_tokens", "again", "job", "outcome", "progress",
-        "replacement", "task_id",
+        "replacement", "settles", "task_id",
     )  # fmt: skip
 
     def __init__(self, app: Any, job: Job, backend: Any) -> None:
@@ -84,6 +84,8 @@ class Ending:
         #: The jobs that take the place of this one, whatever its body does afterwards.
         self.replacement: list[NewJob] | None = None
         self.progress: tuple[str | None, Any] | None = None
+        #: Whether the row is there to be settled, by the job itself or by a worker.
+        self.settles = True
 
     def begin(self) -> None:
         """From now on this context belongs to the job."""
@@ -140,6 +142,12 @@ class Ending:
             outcome.queue = new.queue
         if new.priority != job.priority:
             outcome.priority = new.priority
+
+    def start_over(self) -> None:
+        """Forget the end that was gathered: the transaction that was to write it failed."""
+        self.outcome = Outcome(self.job.id, self.job.claim_token, "")
+        self.again = False
+        self.replacement = None
 
     def run_again_in(self, seconds: float) -> None:
         """Have the job run again because of ``max_attempts``."""
@@ -302,6 +310,8 @@ class Ending:
     def mark_as_ignored(self, state: str) -> None:
         """The task wants its state left alone: the last one it gave itself stays."""
         outcome = self.outcome
+        if outcome.written is not None:
+            return  # It has settled itself, or is not ours to settle any more.
         outcome.state = states.COMPLETED
         outcome.status = state
         if self.progress is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from pgtasks._state import TaskStack, _task_stack, current_app
-from pgtasks.app import eager
+from pgtasks.app import eager, transactional
 from pgtasks.app.annotations import resolve_all as resolve_all_annotations
 from pgtasks.app.context import X_DEATH_HEADERS, Context
 from pgtasks.app.registry import _unpickle_task_v2
@@ -95,6 +95,11 @@ class Task(TaskCalls[P, R]):
         ):
             # An option of the decorator, not a method of a class.
             cls.backoff = staticmethod(backoff)
+        given = cls.__dict__.get("transactional")
+        if given is not None:
+            transactional.check(cls)
+            if inspect.isfunction(given):
+                cls.transactional = staticmethod(given)
         if not was_bound:
             cls.annotate()
         cls.on_bound(app)

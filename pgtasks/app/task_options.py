@@ -104,6 +104,10 @@ class TaskOptions:
     acks_on_timeout: Any = None
     reject_on_worker_lost: Any = None
     retry_on_worker_lost: Any = None
+    #: Run the body in a transaction that also settles the job: True, ``"psycopg"``,
+    #: ``"django"``, ``"sqlalchemy"``, an engine, a sessionmaker, or a function that answers a
+    #: context manager. Its effects and its end are one; it may run again after a crash.
+    transactional: Any = None
     #: Exceptions that are expected: logged without a traceback.
     throws: tuple[type[BaseException], ...] = ()
     #: Seconds, or a date, after which it must not start.
@@ -142,6 +146,11 @@ class TaskOptions:
     @classmethod
     def _take_settings(cls, conf: Any) -> None:
         """Fill in what the author left to the settings."""
+        if cls.transactional:
+            # What a crash interrupts was never done.
+            for attribute in ("acks_late", "reject_on_worker_lost"):
+                if getattr(cls, attribute, None) is None:
+                    setattr(cls, attribute, True)
         for attribute, setting in cls.from_config:
             if getattr(cls, attribute, None) is None:
                 setattr(cls, attribute, conf[setting])

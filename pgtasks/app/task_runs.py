@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pgtasks.app import outcome, replacing
+from pgtasks.app import outcome, replacing, transactional
 from pgtasks.app import retry as retrying
 from pgtasks.app.context import Context
 from pgtasks.app.task_options import TaskOptions
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from pgtasks.utils.einfo import ExceptionInfo
 
 __all__ = ["TaskRuns"]
+
+
+def _completing() -> Any:
+    # Not before somebody calls it: it knows the drivers.
+    from pgtasks.app import completing
+
+    return completing
 
 
 class TaskRuns(TaskOptions):
@@ -92,6 +99,37 @@ class TaskRuns(TaskOptions):
             ImproperlyConfigured: ``sig`` is part of a chord already, or an empty chain.
         """
         return replacing.replace(self, sig)
+
+    def complete(self, connection: Any, result: Any = None) -> None:
+        """Settle this job in a transaction of the task's own, as the last thing in it.
+
+        Once that is committed the job is over, with ``result`` and with all that its end
+        leads to, and what the body returns afterwards is ignored. If it is rolled back, the
+        job is settled as usual, by what the body returns or raises.
+
+        Args:
+            connection: What `apply_async` takes as ``connection=``, in a transaction on the
+                application's own database.
+            result: The result of the task.
+
+        Raises:
+            CompletionError: It cannot be settled here; the message says why.
+            Superseded: The job was taken over meanwhile: let the transaction be rolled back.
+        """
+        _completing().complete(self, connection, result)
+
+    async def acomplete(self, connection: Any, result: Any = None) -> None:
+        """`complete` for coroutines, also with connections that belong to a loop."""
+        await _completing().acomplete(self, connection, result)
+
+    @property
+    def connection(self) -> Any:
+        """The connection of a transactional task, while it runs: see ``transactional``.
+
+        Raises:
+            AttributeError: No transactional task runs here.
+        """
+        return transactional.connection_of(self)
 
     # ── what it does meanwhile ──────────────────────────────────────────────────────────
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pgtasks import signals
 from pgtasks._state import _task_stack
-from pgtasks.app import coroutines, followups, outcome, predicates, retry
+from pgtasks.app import coroutines, followups, outcome, predicates, retry, transactional
 from pgtasks.app.context import Context
 from pgtasks.app.execute import execute
 from pgtasks.app.predicates import PREDICATES
@@ -163,6 +163,7 @@ def build_tracer(
         signals.task_postrun,
         signals.task_success,
     )
+    enclosed = transactional.enclosing(app, task, fun)
     pid = os.getpid()
     repr_size = task.resultrepr_maxsize
 
@@ -192,8 +193,18 @@ def build_tracer(
         state, exc = predicates.settle(task, request, name, end, eager=eager)
         return Info(state, exc), ExceptionInfo((type(exc), exc, None)), state, exc
 
+    def conclude(
+        request: Context, uuid: str, value: Any, publish_result: bool
+    ) -> tuple[Any, Any, Any, Any]:
+        if isinstance(value, PREDICATES):
+            return on_end(request, value)
+        if request.callbacks or request.links:
+            followups.send(app, request, value, uuid)
+        outcome.store_for(task).mark_as_done(uuid, value, request, publish_result)
+        return None, value, SUCCESS, value
+
     def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
-        returned = how = runtime = text = None
+        returned = how = runtime = text = concluded = None
         value: Any = None
         state: str | None = None
         context: Context | None = None
@@ -221,9 +232,29 @@ def build_tracer(
                         before_start(uuid, args, kwargs)
                     if by_call:
                         context._entered = False
-                    value = fun(*args, **kwargs)
-                    if iscoroutine(value):
-                        value = coroutines.run(value)
+                    try:
+                        if enclosed is None:
+                            value = fun(*args, **kwargs)
+                            if iscoroutine(value):
+                                value = coroutines.run(value)
+                        else:
+                            value, concluded = enclosed(
+                                args,
+                                kwargs,
+                                lambda value: conclude(
+                                    context, uuid, value, publish_result
+                                ),
+                            )
+                    except BaseException as exc:
+                        if context._completion is None:
+                            raise
+                        known = context._completion.raised(exc)
+                        if known is None:
+                            raise
+                        value, concluded = known
+                    else:
+                        if context._completion is not None:
+                            value, concluded = context._completion.returned(value)
                     returned, state = value, SUCCESS
                 except Reject as exc:
                     how, returned = Info(REJECTED, exc), ExceptionInfo(internal=True)
@@ -249,18 +280,20 @@ def build_tracer(
                     traceback_clear(exc)
                 else:
                     if isinstance(value, PREDICATES):
-                        how, returned, state, value = on_end(context, value)
+                        how, returned, state, value = concluded or on_end(context, value)
                     else:
-                        sent = False
+                        # A job that has settled itself has sent and stored all this.
+                        sent = concluded is not None
                         try:
                             # Before the result is stored, so that its children are
                             # complete.
-                            if context.callbacks or context.links:
+                            if not sent and (context.callbacks or context.links):
                                 followups.send(app, context, value, uuid)
                             sent = True
-                            outcome.store_for(task).mark_as_done(
-                                uuid, value, context, publish_result
-                            )
+                            if concluded is None:
+                                outcome.store_for(task).mark_as_done(
+                                    uuid, value, context, publish_result
+                                )
                         except Exception as exc:
                             if not _fails_the_task(exc, sent):
                                 raise

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import ref
 
-from pgtasks.app import transactions
+from pgtasks.app import transactional, transactions
 from pgtasks.storage.places import same_place
 
 __all__ = ["join"]
@@ -67,6 +67,7 @@ def join(app: Any, sessions: Any) -> None:
             return session if _is_in_transaction(session) and is_ours(session) else None
 
         transactions.join(app, of_the_scope)
+        transactional.offer(app, "sqlalchemy", _Beginning(sessions, is_ours).of_the_scope)
         return
 
     maker = _with_events(sessions)
@@ -81,6 +82,7 @@ def join(app: Any, sessions: Any) -> None:
         return None
 
     transactions.join(app, of_the_context)
+    transactional.offer(app, "sqlalchemy", _Beginning(sessions, is_ours).of_the_maker)
 
 
 def _is_in_transaction(session: Any) -> bool:
@@ -139,6 +141,43 @@ def _note(session: Any, maker: Any) -> None:
         return
     others = [each for each in used if _is_in_transaction(each()) and each() is not session]
     _used.set((ref(session), *others))
+
+
+class _Beginning:
+    """Begins transactions for the bodies of transactional tasks.
+
+    Args:
+        sessions: What `join` was given.
+        is_ours: Whether a session leads to the application's database.
+    """
+
+    def __init__(self, sessions: Any, is_ours: _Ours) -> None:
+        self._sessions = sessions
+        self._is_ours = is_ours
+
+    def of_the_scope(self, is_async: bool) -> Any:
+        """The session of this thread, in a transaction; see `transactional.offer`."""
+        # That of a coroutine is found by a scope that is the program's business.
+        maker = getattr(self._sessions, "session_factory", None)
+        if is_async or maker is None or not self._leads_home(maker):
+            return None
+        return transactional.of_the_scope(self._sessions)
+
+    def of_the_maker(self, is_async: bool) -> Any:
+        """A session of its own, in a transaction; see `transactional.offer`."""
+        made = hasattr(self._sessions, "begin") and not isinstance(self._sessions, type)
+        if _is_of_asyncio(self._sessions) != is_async or not made:
+            return None
+        return self._sessions.begin() if self._leads_home(self._sessions) else None
+
+    def _leads_home(self, maker: Any) -> bool:
+        session = maker()
+        return self._is_ours(getattr(session, "sync_session", session))
+
+
+def _is_of_asyncio(sessions: Any) -> bool:
+    asyncio = sys.modules.get("sqlalchemy.ext.asyncio")
+    return asyncio is not None and isinstance(sessions, asyncio.async_sessionmaker)
 
 
 class _Ours:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pgtasks import _state, signals
-from pgtasks.app import transactions
+from pgtasks.app import transactional, transactions
 from pgtasks.exceptions import FixupWarning, ImproperlyConfigured
 from pgtasks.fixups.django_transactions import OpenTransaction
 from pgtasks.utils.imports import symbol_by_name
@@ -101,7 +101,9 @@ class DjangoFixup:
         self.app.loader.now = self.now
         if not self.app._custom_task_cls_used:
             self.app.task_cls = TASK_CLASS
-        transactions.join(self.app, OpenTransaction(self.app))
+        open_transaction = OpenTransaction(self.app)
+        transactions.join(self.app, open_transaction)
+        transactional.offer(self.app, "django", open_transaction.begin)
         signals.import_modules.connect(self.on_import_modules, sender=self.app)
         signals.worker_init.connect(self.on_worker_init, dispatch_uid=self._worker_init_uid)
         return self

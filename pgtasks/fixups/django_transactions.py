@@ -1,8 +1,9 @@
-"""Has jobs that are sent inside of Django's ``atomic()`` join its transaction."""
+"""Has jobs join Django's ``atomic()``, and transactional tasks run inside of one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pgtasks.storage.places import same_place
@@ -29,6 +30,21 @@ class OpenTransaction:
                 return connection
         return None
 
+    def begin(self, is_async: bool) -> Any:
+        """A context: ``atomic()`` on the application's own database; None if it is another's.
+
+        Args:
+            is_async: It is for a coroutine, and Django has none for those.
+        """
+        from django.db import connections
+
+        if is_async:
+            return None
+        for alias in connections:
+            if self._is_ours(connections[alias]):
+                return _atomic(alias)
+        return None
+
     def _is_ours(self, connection: Any) -> bool:
         if connection.vendor != "postgresql":
             return False
@@ -46,6 +62,14 @@ class OpenTransaction:
             answer = same_place(there, self._app.database.endpoint.given)
             self._answers[key] = answer
         return answer
+
+
+@contextmanager
+def _atomic(alias: str) -> Iterator[Any]:
+    from django.db import connections, transaction
+
+    with transaction.atomic(using=alias):
+        yield connections[alias]
 
 
 def _begun() -> Iterator[Any]:

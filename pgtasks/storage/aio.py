@@ -33,7 +33,7 @@ from pgtasks.storage.pool import MAX_AGE, MAX_IDLE, PATIENCE, patience
 from pgtasks.storage.query import Query, Row
 from pgtasks.telemetry.registry import HANDLERS
 
-__all__ = ["AsyncDatabase"]
+__all__ = ["AsyncDatabase", "connect"]
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ class _Pool:
                 if session.line.is_alive():
                     return session
                 session.pgconn.finish()
-            return await _connect(self._endpoint, timeout)
+            return await connect(self._endpoint, timeout)
         except BaseException:
             self._permits.release()
             raise
@@ -243,7 +243,8 @@ class _Pool:
             ) from None
 
 
-async def _connect(endpoint: Endpoint, timeout: float | None) -> AsyncSession:
+async def connect(endpoint: Endpoint, timeout: float | None) -> AsyncSession:
+    """Open an autocommit session on the running loop; see `Endpoint.connect`."""
     while True:
         offered = endpoint.offer()
         try:

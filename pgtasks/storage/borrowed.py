@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pgtasks.storage.lenders import LENDERS, Lender, refusal
 from pgtasks.storage.query import Query
 
-__all__ = ["arun", "holder", "is_open", "run"]
+__all__ = ["arun", "commits_at_once", "holder", "is_open", "roll_back", "run"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,24 @@ def is_open(holder: Any) -> bool:
         holder: What `holder` has answered.
     """
     return _lender(holder).is_open(holder)
+
+
+def commits_at_once(holder: Any) -> bool:
+    """Whether a statement there would be a transaction of its own, and committed at once.
+
+    Args:
+        holder: What `holder` has answered.
+    """
+    return _lender(holder).commits_at_once(holder)
+
+
+def roll_back(holder: Any) -> None:
+    """End a transaction that its owner has forgotten.
+
+    Args:
+        holder: What `holder` has answered.
+    """
+    _lender(holder).roll_back(holder)
 
 
 def _lender(on: Any) -> Lender:

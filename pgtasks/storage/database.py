@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
@@ -21,6 +21,9 @@ from pgtasks.storage.exchange import ask
 from pgtasks.storage.pool import PATIENCE, Pool
 from pgtasks.storage.query import Query, Row, in_schema
 from pgtasks.telemetry.registry import HANDLERS
+
+if TYPE_CHECKING:
+    from pgtasks.storage.bodies import Bodies
 
 __all__ = ["Database", "compiled", "full_jitter"]
 
@@ -81,6 +84,7 @@ class Database:
         self.endpoint.insist_on(settings or {})
         self.direct = self.endpoint if direct_url is None else endpoint(direct_url, None)
         self._pool = self._new_pool()
+        self._bodies: Bodies | None = None
         self._again: dict[str, Any] = {
             "schema": schema,
             "pool_size": pool_size,
@@ -166,6 +170,19 @@ class Database:
         """
         pool, self._pool = self._pool, self._new_pool()
         pool.close()
+        bodies, self._bodies = self._bodies, None
+        if bodies is not None:
+            bodies.close()
+
+    @property
+    def bodies(self) -> Bodies:
+        """Connections for what tasks do in transactions (``transactional=True``)."""
+        found = self._bodies
+        if found is None or found.pid != os.getpid():
+            from pgtasks.storage.bodies import Bodies
+
+            found = self._bodies = Bodies(self.endpoint, self.pool_size)
+        return found
 
     def _persist(
         self, statement: bytes, params: list[Any], timeout: float | None

@@ -279,10 +279,16 @@ class Settlement(NamedTuple):
     document: str
     follow_ups: list[str]
     stillborn: list[str]
+    written: list[str] | None = None
 
 
 def settle(outcome: Outcome, task_id: str) -> Settlement:
     """Encode what became of the job with this ``task_id``."""
+    if outcome.written is not None:
+        return Settlement(
+            outcome.id, task_id, outcome.claim_token, outcome.state, outcome.runtime, False,
+            "", [], [], outcome.written,
+        )  # fmt: skip
     document: dict[str, Any] = {
         "id": outcome.id,
         "claim_token": outcome.claim_token,

@@ -35,6 +35,12 @@ class Lender(Protocol):
     def is_open(self, holder: Any) -> bool:
         """Whether a transaction has begun there and has not ended."""
 
+    def commits_at_once(self, holder: Any) -> bool:
+        """Whether a statement that is run there now is a transaction of its own."""
+
+    def roll_back(self, holder: Any) -> None:
+        """End a transaction that was forgotten there, as well as it can be done."""
+
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """Run a query there, and return its rows.
 
@@ -73,6 +79,16 @@ class Psycopg:
     def is_open(self, holder: Any) -> bool:
         """See `Lender`."""
         return holder.info.transaction_status in _OPEN
+
+    def commits_at_once(self, holder: Any) -> bool:
+        """See `Lender`."""
+        return bool(holder.autocommit) and not self.is_open(holder)
+
+    def roll_back(self, holder: Any) -> None:
+        """See `Lender`."""
+        # Not politely: the loop of an asynchronous one may be gone, and in a block of
+        # transaction() psycopg forbids it.
+        holder.pgconn.finish()
 
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
@@ -114,6 +130,14 @@ class Psycopg2:
             return False
         return TransactionStatus(holder.get_transaction_status()) in _OPEN
 
+    def commits_at_once(self, holder: Any) -> bool:
+        """See `Lender`."""
+        return bool(holder.autocommit) and not self.is_open(holder)
+
+    def roll_back(self, holder: Any) -> None:
+        """See `Lender`."""
+        holder.close()
+
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
         plain = sys.modules["psycopg2.extensions"].cursor
@@ -151,6 +175,14 @@ class Asyncpg:
         """See `Lender`."""
         return not holder.is_closed() and bool(holder.is_in_transaction())
 
+    def commits_at_once(self, holder: Any) -> bool:
+        """See `Lender`."""
+        return not self.is_open(holder)
+
+    def roll_back(self, holder: Any) -> None:
+        """See `Lender`."""
+        holder.terminate()
+
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
         raise of_a_loop(holder, "a connection of psycopg")
@@ -187,6 +219,18 @@ class SqlAlchemy:
     def is_open(self, holder: Any) -> bool:
         """See `Lender`."""
         return bool(holder.in_transaction())
+
+    def commits_at_once(self, holder: Any) -> bool:
+        """See `Lender`."""
+        bind = holder.get_bind() if hasattr(holder, "get_bind") else holder
+        level = bind.get_execution_options().get("isolation_level")
+        return bool((level or bind.dialect._on_connect_isolation_level) == "AUTOCOMMIT")
+
+    def roll_back(self, holder: Any) -> None:
+        """See `Lender`."""
+        # Of one that belongs to a loop the socket is closed when the loop's objects go.
+        if not _waits_for_a_loop(holder):
+            holder.rollback()
 
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
@@ -257,6 +301,14 @@ class Django:
         return holder.connection is not None and bool(
             holder.in_atomic_block or not holder.autocommit
         )
+
+    def commits_at_once(self, holder: Any) -> bool:
+        """See `Lender`."""
+        return not self.is_open(holder) and bool(holder.get_autocommit())
+
+    def roll_back(self, holder: Any) -> None:
+        """See `Lender`."""
+        holder.close()
 
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
