@@ -66,6 +66,13 @@ def add_autoretry_behaviour(task: Any, **options: Any) -> None:
             del task.override_max_retries
         return again
 
+    def retry_later(error: BaseException) -> None:
+        """For errors behind the body: those of the commit of a transactional task."""
+        if isinstance(error, autoretry_for) and not isinstance(error, passed_on):
+            raise retry(error, dict(retry_kwargs))
+
+    task._retry_later = retry_later
+
     # A copy of retry_kwargs each time: tasks of one base class share the very same dict.
     if iscoroutinefunction(task.run):
 

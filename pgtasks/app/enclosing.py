@@ -61,10 +61,17 @@ class Enclosed:
         if ending is None or not ending.settles or self._in_memory:
             return self._unsettled(args, kwargs), None
         run = settling.OwnEnd(self._app, ending, conclude, verify=self._is_foreign)
-        if self._is_async:
-            coroutines.run(self._asettled(run, args, kwargs))
-        else:
-            self._settled(run, args, kwargs)
+        try:
+            if self._is_async:
+                coroutines.run(self._asettled(run, args, kwargs))
+            else:
+                self._settled(run, args, kwargs)
+        except Exception as error:
+            # `autoretry_for` looks at the body, and this may have come behind it.
+            again = getattr(self._task, "_retry_later", None)
+            if run.has_ended and again is not None:
+                again(error)
+            raise
         return run.answer()
 
     def _settled(self, run: settling.OwnEnd, args: Any, kwargs: Any) -> None:

@@ -61,6 +61,11 @@ class OwnEnd:
         #: Everything is done but the commit.
         self._committing = False
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the body has returned."""
+        return self._settlement is not None
+
     # ── within the transaction ──────────────────────────────────────────────────────────
 
     def returned(self, value: Any) -> None:
