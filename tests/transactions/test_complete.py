@@ -208,9 +208,11 @@ def test_autocommit_is_refused(app, work, state, database_url):
 
     @app.task(bind=True)
     def in_a_block(self) -> None:
-        with psycopg.connect(database_url, autocommit=True) as connection:
-            with connection.transaction():
-                self.complete(connection, "a block is a transaction")
+        with (
+            psycopg.connect(database_url, autocommit=True) as connection,
+            connection.transaction(),
+        ):
+            self.complete(connection, "a block is a transaction")
 
     results = [each.delay() for each in (on_psycopg, on_sqlalchemy, in_a_session)]
     last = in_a_block.delay()
