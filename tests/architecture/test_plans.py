@@ -30,6 +30,7 @@ from pgtasks.storage import (
     pruning,
     queues,
     results,
+    settling,
     trials,
     uniques,
     upkeep,
@@ -93,6 +94,10 @@ QUERIES: dict[str, Query[Any]] = {
         ],
         jobs.Claim(WORKER, TOKEN, ["q0"], [], 2**30),
     ),
+    "settle itself": settling.settle(
+        jobs.settle(Outcome(100, TOKEN, "completed", result="1"), "j100")
+    ),
+    "standing": settling.standing(jobs.settle(Outcome(100, TOKEN, "completed"), "j100")),
     "settled": jobs.settled([jobs.settle(Outcome(7, TOKEN, "completed"), "f7")]),
     "salvage": jobs.salvage(jobs.settle(Outcome(7, TOKEN, "completed"), "f7")),
     "stage": jobs.stage(worker=WORKER),
@@ -169,6 +174,8 @@ INDEXES = {
     "recover": {"jobs_executing"},
     "ack": {"jobs_pkey", "jobs_awaits", "jobs_parked"},
     "ack and claim": {"jobs_pkey", "jobs_awaits", "jobs_parked"},
+    "settle itself": {"jobs_pkey", "jobs_awaits", "jobs_parked"},
+    "standing": {"jobs_pkey"},
     "settled": {"finished_jobs_pkey"},
     "salvage": {"finished_jobs_pkey", "jobs_parked"},
     "stage": {"jobs_due", "jobs_pkey"},

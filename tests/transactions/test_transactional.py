@@ -16,7 +16,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from fix_client import Desk, PostgresDesk
-from pgtasks import Celery, chain, chord
+from pgtasks import Celery, chain, chord, current_task
 from pgtasks.app.task import Task
 from pgtasks.contrib.sqlalchemy import join
 from pgtasks.exceptions import (
@@ -516,6 +516,19 @@ def test_a_function_called_inside_has_the_same_connection(app, work, witness):
     work()
 
     assert witness.orders() == 0
+
+
+def test_a_body_that_is_not_bound_finds_it_in_the_current_task(app, work, state, witness):
+    @app.task(transactional=True)
+    def book() -> str:
+        current_task.connection.execute(ORDER)
+        return "done"
+
+    result = book.delay()
+    work()
+
+    assert state(result)[1] == "done"
+    assert witness.orders() == 1
 
 
 def test_jobs_leave_the_transaction_with_connection_none(app, work, witness, confirm):
