@@ -71,12 +71,17 @@ class Enclosed:
             again = getattr(self._task, "_retry_later", None)
             if run.has_ended and again is not None:
                 again(error)
+            run.run_again_if_lost(self._task, error)
             raise
         return run.answer()
 
     def _settled(self, run: settling.OwnEnd, args: Any, kwargs: Any) -> None:
         try:
-            with self._open() as connection, self._within(connection):
+            with (
+                self._open() as connection,
+                self._within(connection),
+                run.watching(connection),
+            ):
                 try:
                     run.returned(self._fun(*args, **kwargs))
                 except Ignore as exc:
@@ -90,7 +95,7 @@ class Enclosed:
     async def _asettled(self, run: settling.OwnEnd, args: Any, kwargs: Any) -> None:
         try:
             async with self._aopen() as connection:
-                with self._within(connection):
+                with self._within(connection), run.watching(connection):
                     try:
                         run.returned(await self._fun(*args, **kwargs))
                     except Ignore as exc:

@@ -14,9 +14,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from pgtasks import states
-from pgtasks.app.outcome import Ending
+from pgtasks.app.ends import may_run_again
+from pgtasks.app.outcome import Ending, error_of
 from pgtasks.app.traceinfo import printable
-from pgtasks.exceptions import Ignore, ImproperlyConfigured, Superseded
+from pgtasks.exceptions import (
+    Ignore,
+    ImproperlyConfigured,
+    Reject,
+    Superseded,
+    TaskPredicate,
+)
 from pgtasks.storage import borrowed, settling
 from pgtasks.storage import jobs as storage
 from pgtasks.storage.errors import StorageBusy, StorageError
@@ -60,6 +67,8 @@ class OwnEnd:
         self._queues: list[str] = []
         #: Everything is done but the commit.
         self._committing = False
+        #: The connection went away under the body.
+        self._lost = False
 
     @property
     def has_ended(self) -> bool:
@@ -67,6 +76,16 @@ class OwnEnd:
         return self._settlement is not None
 
     # ── within the transaction ──────────────────────────────────────────────────────────
+
+    @contextmanager
+    def watching(self, connection: Any) -> Iterator[None]:
+        """Notice if the connection goes away meanwhile; afterwards nobody can tell."""
+        below = borrowed.below(borrowed.holder(connection))
+        try:
+            yield
+        except Exception:
+            self._lost = below is not None and borrowed.is_lost(below)
+            raise
 
     def returned(self, value: Any) -> None:
         """The body has returned ``value``."""
@@ -167,6 +186,24 @@ class OwnEnd:
         if self._settlement is not None and not isinstance(error, Superseded):
             self._ending.start_over()
         return False
+
+    def run_again_if_lost(self, task: Any, error: Exception) -> None:
+        """Have the job run again, as after a crash, if its connection went away under it.
+
+        All that it did is undone, and it has done nothing wrong. Up to
+        ``worker_max_crashes`` times, for it may be the job that takes the server down.
+        """
+        code = settling.sqlstate(error)
+        behind = self._committing and (code is None or code[:2] in ("08", "57"))
+        job = self._ending.job
+        if not (self._lost or behind) or isinstance(error, TaskPredicate):
+            return
+        # Attempts, where they are counted, are retries with their own pauses.
+        if job.max_attempts is not None or not may_run_again(self._app, task, job):
+            return
+        self._ending.outcome.crashed = True
+        self._ending.outcome.error = error_of(error, None)
+        raise Reject(error, requeue=True)
 
     def over(self) -> None:
         """The transaction has ended, without an error."""

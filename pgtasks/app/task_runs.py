@@ -122,14 +122,8 @@ class TaskRuns(TaskOptions):
         """`complete` for coroutines, also with connections that belong to a loop."""
         await _completing().acomplete(self, connection, result)
 
-    @property
-    def connection(self) -> Any:
-        """The connection of a transactional task, while it runs: see ``transactional``.
-
-        Raises:
-            AttributeError: No transactional task runs here.
-        """
-        return transactional.connection_of(self)
+    #: The connection of a transactional task, while it runs; else AttributeError.
+    connection: Any = transactional.Connection()
 
     # ── what it does meanwhile ──────────────────────────────────────────────────────────
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgtasks.app.enclosing import Enclosed
 
 __all__ = [
-    "NAMES", "beginning_of", "check", "connection_of", "enclosing", "of_the_scope", "offer",
+    "NAMES", "Connection", "beginning_of", "check", "enclosing", "of_the_scope", "offer",
     "offers", "option_of", "running",
 ]  # fmt: skip
 
@@ -118,21 +118,25 @@ def offers(app: Any) -> list[tuple[str, Offer]]:
 # ── while one runs ──────────────────────────────────────────────────────────────────────
 
 
-def connection_of(task: Any) -> Any:
-    """The connection of the run that is under way here.
+class Connection:
+    """``Task.connection``: that of the run that is under way here.
 
-    Raises:
-        AttributeError: There is none.
+    Only what is read is looked up: many programs have an attribute of this name of their
+    own, in a class or set by its ``__init__``, and keep it.
     """
-    found = running.get()
-    if found is None:
-        raise AttributeError(
-            f"{task.name} has no connection here: that is for the body of a task with "
-            f"@app.task(bind=True, transactional=True), while it runs.",
-            name="connection",
-            obj=task,
-        )
-    return found
+
+    def __get__(self, task: Any, owner: Any) -> Any:
+        if task is None:
+            return self
+        found = running.get()
+        if found is None:
+            raise AttributeError(
+                f"{task.name} has no connection here: that is for the body of a task with "
+                f"@app.task(bind=True, transactional=True), while it runs.",
+                name="connection",
+                obj=task,
+            )
+        return found
 
 
 def enclosing(app: Any, task: Any, fun: Callable[..., Any]) -> Enclosed | None:

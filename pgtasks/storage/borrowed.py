@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 from pgtasks.storage.lenders import LENDERS, Lender, refusal
 from pgtasks.storage.query import Query
 
-__all__ = ["arun", "commits_at_once", "holder", "is_open", "roll_back", "run"]
+__all__ = [
+    "arun",
+    "below",
+    "commits_at_once",
+    "holder",
+    "is_lost",
+    "is_open",
+    "roll_back",
+    "run",
+]
 
 T = TypeVar("T")
 
@@ -83,6 +92,26 @@ def roll_back(holder: Any) -> None:
         holder: What `holder` has answered.
     """
     _lender(holder).roll_back(holder)
+
+
+def below(holder: Any) -> Any:
+    """The driver's own connection, for `is_lost`; None where it cannot be had here.
+
+    Args:
+        holder: What `holder` has answered.
+    """
+    return _lender(holder).below(holder)
+
+
+def is_lost(below: Any) -> bool:
+    """Whether a driver's connection is gone: the server ended it, or cannot be reached.
+
+    Args:
+        below: What `below` has answered.
+    """
+    if hasattr(below, "is_closed"):
+        return bool(below.is_closed())  # asyncpg's
+    return bool(getattr(below, "closed", False))
 
 
 def _lender(on: Any) -> Lender:

@@ -41,6 +41,9 @@ class Lender(Protocol):
     def roll_back(self, holder: Any) -> None:
         """End a transaction that was forgotten there, as well as it can be done."""
 
+    def below(self, holder: Any) -> Any:
+        """The connection of the driver; None where it cannot be had here."""
+
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """Run a query there, and return its rows.
 
@@ -90,6 +93,10 @@ class Psycopg:
         # transaction() psycopg forbids it.
         holder.pgconn.finish()
 
+    def below(self, holder: Any) -> Any:
+        """See `Lender`."""
+        return holder
+
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
         if isinstance(holder, psycopg.AsyncConnection):
@@ -138,6 +145,10 @@ class Psycopg2:
         """See `Lender`."""
         holder.close()
 
+    def below(self, holder: Any) -> Any:
+        """See `Lender`."""
+        return holder
+
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
         plain = sys.modules["psycopg2.extensions"].cursor
@@ -182,6 +193,10 @@ class Asyncpg:
     def roll_back(self, holder: Any) -> None:
         """See `Lender`."""
         holder.terminate()
+
+    def below(self, holder: Any) -> Any:
+        """See `Lender`."""
+        return holder
 
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
@@ -231,6 +246,13 @@ class SqlAlchemy:
         # Of one that belongs to a loop the socket is closed when the loop's objects go.
         if not _waits_for_a_loop(holder):
             holder.rollback()
+
+    def below(self, holder: Any) -> Any:
+        """See `Lender`."""
+        if _waits_for_a_loop(holder):
+            return None
+        connection = holder.connection() if hasattr(holder, "get_bind") else holder
+        return connection.connection.dbapi_connection
 
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""
@@ -309,6 +331,10 @@ class Django:
     def roll_back(self, holder: Any) -> None:
         """See `Lender`."""
         holder.close()
+
+    def below(self, holder: Any) -> Any:
+        """See `Lender`."""
+        return holder.connection
 
     def run(self, query: Query[Any], holder: Any, schema: str) -> Sequence[Row]:
         """See `Lender`."""

@@ -138,14 +138,10 @@ def test_every_backend_terminated_in_the_middle(bank: Bank, pool: str):
     states = fleet.wait(ids, timeout=60)
     bank.told()
 
-    # A deposit whose connection was lost under it has failed, as with any lost connection,
-    # unless that was behind the commit. Nothing of it is left.
-    completed = sorted(id for id in ids if states[id] == "completed")
-    assert set(states.values()) <= {"completed", "discarded"}
-    assert len(ids) - len(completed) <= 3 * 2
-    assert bank.balance() == len(completed)
-    assert bank.ids("receipts") == completed
-    assert bank.ids("told") == completed
+    # Some have lost their connection, and nothing of them was left: so they ran again.
+    assert set(states.values()) == {"completed"}
+    assert bank.balance() == 150
+    assert bank.ids("receipts") == bank.ids("told") == sorted(ids)
     assert lost > 0
 
 
@@ -161,11 +157,9 @@ def test_an_immediate_restart_of_the_server_in_the_middle(bank: Bank, postgres):
     states = fleet.wait(ids, timeout=60)
     bank.told()
 
-    completed = sorted(id for id in ids if states[id] == "completed")
-    assert len(ids) - len(completed) <= 2
-    assert bank.balance() == len(completed)
-    assert bank.ids("receipts") == completed
-    assert bank.ids("told") == completed
+    assert set(states.values()) == {"completed"}
+    assert bank.balance() == 150
+    assert bank.ids("receipts") == bank.ids("told") == sorted(ids)
 
 
 @pytest.mark.parametrize("pool", POOLS)

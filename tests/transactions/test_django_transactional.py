@@ -96,6 +96,28 @@ def test_what_django_is_told_to_roll_back_is_not_settled(project: Any) -> None:
     assert answer == [[["discarded"], 0]]
 
 
+def test_a_body_whose_connection_went_away_runs_again(project: Any) -> None:
+    answer = project(
+        *TABLE,
+        "@app.task(bind=True, transactional=True)",
+        "def book(self):",
+        "    sell()",
+        "    if self.request.attempt == 1:",
+        "        with connection.cursor() as cursor:",
+        "            cursor.execute('select pg_backend_pid()')",
+        "            pid = cursor.fetchone()",
+        "        witness.execute('select pg_terminate_backend(%s, 5000)', pid)",
+        "    sell()",
+        "    return self.request.attempt",
+        WORKER,
+        "    answer.append(book.delay().get(timeout=10))",
+        "    answer.append(sales())",
+        CLEAN,
+    )
+
+    assert answer == [2, 2]
+
+
 def test_complete_takes_djangos_connection_in_each_spelling(project: Any) -> None:
     answer = project(
         *TABLE,

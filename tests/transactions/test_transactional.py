@@ -869,3 +869,116 @@ def test_with_a_function_it_runs_in_memory_too(memory_app, witness, database_url
 
     assert [each.state for each in outcomes] == ["discarded", "completed"]
     assert witness.orders() == 1
+
+
+# ── a connection that is lost ───────────────────────────────────────────────────────────
+
+
+def test_a_job_whose_connection_went_away_runs_again(app, work, state, witness, kind):
+    transactional, execute = kind
+    attempts = []
+
+    @app.task(bind=True, transactional=transactional)
+    def book(self) -> str:
+        attempts.append(self.request.attempt)
+        execute(self.connection, ORDER)
+        if len(attempts) == 1:
+            end_other_sessions(witness)
+            execute(self.connection, ORDER)
+        return "done"
+
+    result = book.delay()
+    outcomes = work()
+
+    assert [(each.state, each.crashed) for each in outcomes] == [
+        ("available", True),
+        ("completed", False),
+    ]
+    assert state(result) == ("completed", "done", 2)
+    assert witness.orders() == 1
+
+
+def test_one_that_takes_the_server_down_each_time_is_given_up(app, work, state, witness):
+    attempts = []
+
+    @app.task(bind=True, transactional=True)
+    def book(self) -> None:
+        attempts.append(self.request.attempt)
+        end_other_sessions(witness)
+        self.connection.execute(ORDER)
+
+    result = book.delay()
+    work()
+
+    assert attempts == [1, 2, 3]
+    assert state(result)[0] == "discarded"
+    assert witness.orders() == 0
+
+
+def test_attempts_that_are_counted_have_their_pauses(app, work, state, witness):
+    @app.task(bind=True, transactional=True, max_attempts=2)
+    def book(self) -> None:
+        end_other_sessions(witness)
+        self.connection.execute(ORDER)
+
+    result = book.delay()
+    work()
+
+    assert state(result)[0] == "retryable"
+
+
+def test_the_loss_of_another_connection_is_an_error_like_any_other(
+    app, work, state, witness, database_url
+):
+    @app.task(bind=True, transactional=True)
+    def book(self) -> None:
+        self.connection.execute(ORDER)
+        with psycopg.connect(database_url) as other:
+            pid = other.info.backend_pid
+            witness.connection.execute("select pg_terminate_backend(%s, 5000)", [pid])
+            other.execute("select 1")
+
+    result = book.delay()
+    [outcome] = work()
+
+    assert outcome.state == state(result)[0] == "discarded"
+
+
+def end_other_sessions(witness: Any) -> None:
+    witness.connection.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+        "where datname = current_database() and pid <> pg_backend_pid() "
+        "and state like 'idle in transaction%'"
+    )
+
+
+def test_a_programs_own_attribute_of_that_name_stays_its_own(app, work, state):
+    class Own(Task):
+        def __init__(self) -> None:
+            self.connection = "its own"
+
+    @app.task(bind=True, base=Own)
+    def book(self) -> str:
+        return self.connection
+
+    result = book.delay()
+    work()
+
+    assert state(result)[1] == "its own"
+
+
+def test_a_class_may_be_transactional(app, work, state, witness):
+    class Book(Task):
+        name = "tests.book"
+        transactional = True
+
+        def run(self, amount: int) -> int:
+            self.connection.execute(ORDER)
+            return amount
+
+    result = app.register_task(Book()).delay(3)
+    [outcome] = work()
+
+    assert outcome.written == []
+    assert state(result)[1] == 3
+    assert witness.orders() == 1
