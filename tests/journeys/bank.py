@@ -97,3 +97,10 @@ def tell(self, id):
 def sum_up(self, amounts):
     do(self.connection, ADD, amount=sum(amounts))
     return sum(amounts)
+
+
+@app.task(bind=True, transactional=True, time_limit=0.5)
+def deposit_too_slowly(self, amount):
+    do(self.connection, ADD, amount=amount)
+    do(self.connection, RECEIPT, id=self.request.id)
+    time.sleep(60)

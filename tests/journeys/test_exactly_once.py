@@ -255,3 +255,18 @@ def test_work_flows_of_transactional_tasks_go_on_by_their_commits(bank: Bank):
         assert result.get(timeout=20) == 45
     bank.told()
     assert bank.balance() == 90
+
+
+def test_a_time_limit_undoes_what_was_done(bank: Bank):
+    bank.start("-c", "1")
+    [id] = bank.insert("deposit_too_slowly", [5])
+
+    states = bank.fleet.wait([id])
+
+    assert states == {id: "discarded"}
+    assert bank.fleet.errors(id)[-1]["kind"] == "TimeLimitExceeded"
+    assert (bank.balance(), bank.ids("receipts")) == (0, [])
+    # Nobody holds the account any more.
+    more = bank.insert("deposit", [1])
+    bank.fleet.wait(more)
+    assert bank.balance() == 1

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import psycopg2
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.pool import NullPool
 
+from fix_client import Desk, PostgresDesk
 from pgtasks import Celery
 from pgtasks.app.task import Task
+from pgtasks.job import Job, Outcome
+from transactions.drivers import sqlalchemy_url
 
 
 class Witness:
@@ -71,3 +79,106 @@ def run(app: Celery) -> Any:
         return asyncio.run(main())
 
     return run
+
+
+# ── jobs that settle themselves ─────────────────────────────────────────────────────────
+
+
+class Counter(PostgresDesk):
+    """A desk that writes what is left to be written, as a worker does."""
+
+    def settle(self, job: Job, outcome: Outcome) -> None:
+        if outcome.written is None:
+            super().settle(job, outcome)
+
+
+@pytest.fixture
+def work(app: Celery) -> Callable[[], list[Outcome]]:
+    """Runs what waits, as a worker does; the desk is opened when all tasks are defined."""
+    counter: list[Desk] = []
+
+    def work() -> list[Outcome]:
+        if not counter:
+            counter.append(Counter(app))
+        return counter[0].work_off()
+
+    return work
+
+
+@pytest.fixture
+def state(witness: Any) -> Callable[[Any], tuple[Any, ...]]:
+    """State and result of a job, as others see it."""
+
+    def state(result: Any) -> tuple[Any, ...]:
+        query = (
+            "select state::text, result, attempt from pgtasks.all_jobs where task_id = %s"
+        )
+        [found] = witness.connection.execute(query, [result.id]).fetchall()
+        return found
+
+    return state
+
+
+# What `transactional=` may be, and how a statement is run on what comes of it.
+
+
+def own(url: str) -> Iterator[Any]:
+    yield True, lambda connection, sql: connection.execute(sql)
+
+
+def psycopg_function(url: str) -> Iterator[Any]:
+    def connect() -> Any:
+        return psycopg.connect(url)
+
+    yield connect, lambda connection, sql: connection.execute(sql)
+
+
+def psycopg2_function(url: str) -> Iterator[Any]:
+    @contextmanager
+    def connect() -> Iterator[Any]:
+        connection = psycopg2.connect(url)
+        with connection:
+            yield connection
+        connection.close()
+
+    yield connect, lambda connection, sql: connection.cursor().execute(sql)
+
+
+def engine(driver: str) -> Any:
+    def opened(url: str) -> Iterator[Any]:
+        engine = create_engine(sqlalchemy_url(url, driver), poolclass=NullPool)
+        yield engine, lambda connection, sql: connection.execute(text(sql))
+
+    return opened
+
+
+def sessions(driver: str) -> Any:
+    def opened(url: str) -> Iterator[Any]:
+        engine = create_engine(sqlalchemy_url(url, driver), poolclass=NullPool)
+        yield sessionmaker(engine), lambda session, sql: session.execute(text(sql))
+
+    return opened
+
+
+def scope(url: str) -> Iterator[Any]:
+    engine = create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    session = scoped_session(sessionmaker(engine))
+    yield session, lambda _, sql: session.execute(text(sql))
+
+
+KINDS = {
+    "our own": own,
+    "a function on psycopg": psycopg_function,
+    "a function on psycopg2": psycopg2_function,
+    "engine on psycopg": engine("psycopg"),
+    "engine on psycopg2": engine("psycopg2"),
+    "sessionmaker on psycopg": sessions("psycopg"),
+    "sessionmaker on psycopg2": sessions("psycopg2"),
+    "scoped_session": scope,
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
+    """What ``transactional=`` may be, and how a statement is run on what comes of it."""
+    yield from KINDS[request.param](database_url)

@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
-from fix_client import PostgresDesk
-from pgtasks import Celery
 from pgtasks.exceptions import CompletionError
-from pgtasks.job import Job, Outcome
 from pgtasks.testing import perform_job
 from transactions.drivers import ASYNC_DRIVERS, DRIVERS, ORDER, sqlalchemy_url
-
-
-class Counter(PostgresDesk):
-    """A desk that writes what is left to be written, as a worker does."""
-
-    def settle(self, job: Job, outcome: Outcome) -> None:
-        if outcome.written is None:
-            super().settle(job, outcome)
-
-
-@pytest.fixture
-def work(app: Celery) -> Callable[[], list[Outcome]]:
-    """Runs what waits, as a worker does."""
-    return lambda: Counter(app).work_off()
-
-
-@pytest.fixture
-def state(witness: Any) -> Callable[[Any], tuple[Any, ...]]:
-    """State and result of a job, as others see it."""
-
-    def state(result: Any) -> tuple[Any, ...]:
-        query = "select state::text, result from pgtasks.all_jobs where task_id = %s"
-        [found] = witness.connection.execute(query, [result.id]).fetchall()
-        return found
-
-    return state
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -79,7 +47,7 @@ def test_the_job_ends_with_the_transaction(
     if end == "raise":
         assert state(result)[0] == "discarded"
         return
-    assert state(result) == expected[end]
+    assert state(result)[:2] == expected[end]
     # The callback got the same, and was sent once.
     rows = witness.connection.execute(
         "select result from pgtasks.finished_jobs where task = 'tests.confirm'"
@@ -103,7 +71,7 @@ def test_a_coroutine_completes_its_job(
     work()
 
     expected = "in the transaction" if end == "commit" else "as usual"
-    assert state(result) == ("completed", expected)
+    assert state(result)[:2] == ("completed", expected)
     assert witness.orders() == (end == "commit")
 
 
@@ -220,7 +188,7 @@ def test_autocommit_is_refused(app, work, state, database_url):
 
     for result in results:
         assert "commits each statement at once" in str(result.result)
-    assert state(last) == ("completed", "a block is a transaction")
+    assert state(last)[:2] == ("completed", "a block is a transaction")
 
 
 def test_another_database_is_refused(app, work, fresh_database):
