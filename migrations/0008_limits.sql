@@ -12,9 +12,11 @@
 create table pgtasks.queues (
     queue           text not null,
     node            text not null default '',
-    -- Null says nothing; what is said about a node, and about a queue, goes before what is
-    -- said about all of them.
+    -- Null says nothing.
     paused          boolean,
+    -- A pause of many queues or nodes does not hold for these: a queue's name, a node's
+    -- behind U+001F, or both.
+    but             text[] not null default '{}',
     paused_at       timestamptz,
     paused_by       text,
     served          boolean,
@@ -28,6 +30,7 @@ comment on table pgtasks.queues is 'What people have said about queues.';
 comment on column pgtasks.queues.queue is 'Name of the queue; * is all of them.';
 comment on column pgtasks.queues.node is 'Name of the worker it is said to; empty: the fleet.';
 comment on column pgtasks.queues.paused is 'No job of it is claimed.';
+comment on column pgtasks.queues.but is 'For what of it the pause does not hold.';
 comment on column pgtasks.queues.served is 'Workers serve it beside what they were started with, or no longer.';
 comment on column pgtasks.queues.worker_limit is 'How many of its jobs may run in one worker at a time.';
 comment on column pgtasks.queues.limited is 'There is a limit for the whole fleet, queue:<name> in limits.';

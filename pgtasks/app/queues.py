@@ -294,15 +294,22 @@ class Queues:
 
 def _queue(standing: queues.Standing, every: queues.Standing | None) -> Queue:
     said = [_said(each) for each in standing.said]
-    of_all = [_said(each) for each in every.said] if every is not None else []
-    fleet = [each for each in [*said, *of_all] if each.node is None]
-    word = next((each for each in fleet if each.paused is not None), None)
-    paused = word is not None and bool(word.paused)
+    of_all = [] if every is None or every is standing else every.said
+    words = [each for each in [*standing.said, *of_all] if not each["node"]]
+    word = next(
+        (
+            _said(each)
+            for each in words
+            if each["paused"] and standing.queue not in each["but"]
+        ),
+        None,
+    )
+    paused = word is not None
     return Queue(
         standing.queue,
         paused,
-        word.since if word is not None and paused else None,
-        word.by if word is not None and paused else None,
+        word.since if word is not None else None,
+        word.by if word is not None else None,
         next((each.limit for each in said if each.node is None), None),
         standing.concurrency,
         standing.rate,

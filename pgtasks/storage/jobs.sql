@@ -88,11 +88,13 @@ returning id, task_id,
 -- fragment: open
 -- No word says that the queue is paused, and no limit for the whole fleet sends its jobs
 -- through a gate. Asked by the claim itself: what a worker remembers may be a moment old.
-    (select not coalesce((array_agg(said.paused order by said.node desc, said.queue = '*')
-                          filter (where said.paused is not null))[1], false)
-            and not coalesce(bool_or(said.limited), false)
-     from pgtasks.queues as said
-     where said.queue in (wanted.queue, '*') and said.node in ('', %(node)s::text))
+    not exists (select from pgtasks.queues as said
+                where said.queue in (wanted.queue, '*')
+                  and said.node in ('', %(node)s::text)
+                  and (said.limited
+                       or (said.paused
+                           and not said.but && array[wanted.queue, chr(31) || %(node)s::text,
+                                                     wanted.queue || chr(31) || %(node)s::text])))
 
 -- fragment: first_try
 -- The second try of an insert whose answer was lost: the first may have been

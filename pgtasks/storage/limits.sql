@@ -34,10 +34,12 @@ wanted as materialized (
     left join pgtasks.queues as said on said.queue = asked.queue and said.node = ''
     where exists (select from pgtasks.workers
                   where workers.id = %(worker)s::uuid and dead_at is null and stopped_at is null)
-      and not (select coalesce((array_agg(word.paused order by word.node desc, word.queue = '*')
-                                filter (where word.paused is not null))[1], false)
-               from pgtasks.queues as word
-               where word.queue in (asked.queue, '*') and word.node in ('', %(node)s::text))
+      and not exists (select from pgtasks.queues as word
+                      where word.queue in (asked.queue, '*')
+                        and word.node in ('', %(node)s::text)
+                        and word.paused
+                        and not word.but && array[asked.queue, chr(31) || %(node)s::text,
+                                                  asked.queue || chr(31) || %(node)s::text])
 ),
 plain as materialized (
     select job.*, array_remove(array[wanted.gate], null) as gates, wanted.room, ''::text as line
@@ -93,10 +95,11 @@ fronts as materialized (
         for update skip locked
     ) as job
     where wanted.queue is not null
-       or not (select coalesce((array_agg(word.paused order by word.queue = '*')
-                                filter (where word.paused is not null))[1], false)
-               from pgtasks.queues as word
-               where word.queue in (waiting.queue, '*') and word.node = '')
+       or not exists (select from pgtasks.queues as word
+                      where word.queue in (waiting.queue, '*')
+                        and word.node = ''
+                        and word.paused
+                        and not waiting.queue = any(word.but))
 ),
 candidate as materialized (
     select id, queue, priority, scheduled_at, gates, room, line from plain

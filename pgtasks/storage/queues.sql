@@ -1,13 +1,29 @@
 -- name: pause
--- What is said to the fleet, or about all queues, takes back what was said before about a
--- part of it: the last word counts. A notification tells workers to look.
+-- A claim asks whether any word pauses its queue, which is cheap. So what is said here is
+-- brought into that form: to pause is a row; to resume a part of what is paused makes it an
+-- exception there. What is said to the fleet, or about all queues, takes back what was said
+-- about a part of it before. A notification tells workers to look.
 with narrower as (
     update pgtasks.queues
-    set paused = null, paused_at = null, paused_by = null
+    set paused = null, paused_at = null, paused_by = null, but = '{}'
     where (queue = %(queue)s::text or %(queue)s::text = '*')
       and (node = %(node)s::text or %(node)s::text = '')
       and (queue, node) <> (%(queue)s::text, %(node)s::text)
       and paused is not null
+),
+broader as (
+    update pgtasks.queues as said
+    set but = array_append(said.but, part.name)
+    from (select asked.queue, asked.node,
+                 case when asked.queue = %(queue)s::text then '' else %(queue)s::text end
+                 || case when asked.node = %(node)s::text then '' else chr(31) || %(node)s::text end as name
+          from pgtasks.queues as asked) as part
+    where not %(paused)s::boolean
+      and said.paused
+      and said.queue in (%(queue)s::text, '*') and said.node in (%(node)s::text, '')
+      and (said.queue, said.node) <> (%(queue)s::text, %(node)s::text)
+      and (part.queue, part.node) = (said.queue, said.node)
+      and part.name <> all(said.but)
 ),
 said as (
     insert into pgtasks.queues as said (queue, node, paused, paused_at, paused_by)
@@ -16,6 +32,7 @@ said as (
             case when %(paused)s::boolean then %(by)s::text end)
     on conflict (queue, node) do update
     set paused = excluded.paused,
+        but = '{}',
         -- Since when, not how often.
         paused_at = case when said.paused and excluded.paused then said.paused_at else excluded.paused_at end,
         paused_by = case when said.paused and excluded.paused then said.paused_by else excluded.paused_by end
@@ -107,7 +124,7 @@ select named.queue,
        (select json_object_agg(running.name, running.jobs)::text from running where running.queue = named.queue),
        array(select served.name from served where served.queue = named.queue order by served.name),
        (select json_agg(json_build_object(
-                   'node', said.node, 'paused', said.paused, 'served', said.served,
+                   'node', said.node, 'paused', said.paused, 'but', said.but, 'served', said.served,
                    'since', extract(epoch from said.paused_at), 'by', said.paused_by,
                    'limit', said.worker_limit) order by said.node)::text
         from pgtasks.queues as said where said.queue = named.queue),

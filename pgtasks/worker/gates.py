@@ -149,7 +149,13 @@ class Gatekeeper(Service):
             if mine:
                 self._holding -= mine
                 self._ended.extend(mine)
-                self.wakeup.set()
+                # Here and now: to wake a thread, and that one another, would cost each place
+                # some milliseconds on a busy machine.
+                try:
+                    self._release()
+                except StorageError:
+                    self._told = True
+                    self.wakeup.set()
         if self.limited:
             self._worker.fetcher.wakeup.set()
 
@@ -262,7 +268,7 @@ class Gatekeeper(Service):
     def _offer(self, gates: Mapping[str, int]) -> None:
         if gates:
             self.free(gates)
-            self._worker.fetcher.wakeup.set()
+            self._worker.fetcher.heed()
 
 
 def limits_of(worker: Worker) -> list[limits.Limit]:
