@@ -48,7 +48,7 @@ class Leader(NamedTuple):
     """Who leads, or led last.
 
     Attributes:
-        holder: Id of the worker, or of another process.
+        holder: Id of the worker, or of another process; zeros after it has resigned.
         node: Its name.
         since: When it was elected, in seconds since the epoch.
         duration: Seconds since then.

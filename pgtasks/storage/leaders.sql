@@ -40,10 +40,12 @@ with
 select term from leader
 
 -- name: resign
--- Its time is over now, and whoever waits for it is told.
+-- Its time is over now, and whoever waits for it is told. Nobody holds it any more: else what
+-- the former leader has still under way would prolong it.
 with gone as (
     update pgtasks.leaders
-    set expires_at = least(expires_at, clock_timestamp())
+    set expires_at = least(expires_at, clock_timestamp()),
+        holder = '00000000-0000-0000-0000-000000000000'
     where office = %(office)s::text and term = %(term)s::bigint and holder = %(holder)s::uuid
     returning office
 )

@@ -84,6 +84,16 @@ def test_a_term_that_nobody_has_followed_goes_on(database: Database, execute):
     assert stand(database).seat is None
 
 
+def test_a_leader_that_has_resigned_does_nothing_more_in_its_term(database: Database):
+    seat = elected(database)
+    database.run(leaders.resign(seat))
+
+    # As a plugin that was just at it when the worker stopped.
+    assert not database.run(upkeep.keep(seat, "jobs", {}))
+    assert not database.run(leaders.renew(seat))
+    assert elected(database).term == 2
+
+
 def test_offices_know_nothing_of_each_other(database: Database):
     plugins, beat = elected(database), elected(database, office="beat")
     database.run(leaders.resign(plugins))
