@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from pgtasks.app.job_filter import filter_of
 from pgtasks.app.job_refusals import refusal
-from pgtasks.app.job_search import Search, id_of
+from pgtasks.app.job_search import PATIENCE, Search, id_of
 
 __all__ = ["BATCH", "Batches", "Ids", "Progress", "Step"]
 
@@ -73,11 +73,12 @@ class Batches(Search):
         from pgtasks.storage import browse
 
         states_by_id: dict[str, str] = {}
-        page = self._run(browse.find(text))
+        page = self._run(browse.find(text), timeout=PATIENCE)
         while page:
             for each in page:
                 states_by_id.setdefault(each.task_id, each.state)
-            page = self._run(browse.find(text, after=(page[-1].id, page[-1].task_id)))
+            after = page[-1].id, page[-1].task_id
+            page = self._run(browse.find(text, after=after), timeout=PATIENCE)
         return states_by_id
 
     def _named(self, ids: Ids) -> dict[str, str]:

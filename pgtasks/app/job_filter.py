@@ -73,13 +73,21 @@ class JobFilter:
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) is not None for each in fields(self))
 
-    def text(self, app: Any, only: Iterable[str] | None = None, *, doing: str = "") -> str:
+    def text(
+        self,
+        app: Any,
+        only: Iterable[str] | None = None,
+        *,
+        doing: str = "",
+        within: float | None = None,
+    ) -> str:
         """The filter as the statements take it.
 
         Args:
             app: The application: its time zone, its order of priorities, its tasks.
             only: The states that are possible at all.
             doing: What for: ``retried``.
+            within: Of what is over, only what has ended within so many seconds.
 
         Raises:
             JobStateError: The states that are asked for are not among the possible ones.
@@ -120,6 +128,7 @@ class JobFilter:
             "errors": [_pattern(each) for each in _texts("error", self.error) or ()]
             or None,
             "held": self.held,
+            "finished_within": within,
             **self._moments(app),
         }
         return serialization.dumps(

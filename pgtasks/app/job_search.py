@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pgtasks.app.connection import runs_high_priority_first
@@ -14,10 +14,20 @@ from pgtasks.exceptions import JobNotFound
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.app.why import Diagnosis
+    from pgtasks.storage.browse import JobRow
 
 __all__ = ["Search", "id_of"]
 
 Page: TypeAlias = "list[JobInfo]"
+
+PATIENCE = 600.0
+"""Seconds that a question about all jobs may take; there may be millions in history."""
+
+RECENTLY = (600.0, 21_600.0)
+"""Seconds of history that are looked at first, where the newest jobs are asked for."""
+
+MARGIN = 60.0
+"""Seconds by which the order of ids may differ from that of times: a long insert."""
 
 
 class Search:
@@ -68,7 +78,7 @@ class Search:
             after: The last job of the page before, or its ``cursor``: go on behind it.
             **filters: See `JobFilter`; without any, all jobs.
         """
-        from pgtasks.storage import browse
+        from pgtasks.storage import browse, diagnosis
 
         sort = order.removeprefix("-")
         if sort not in browse.SORTS:
@@ -76,14 +86,22 @@ class Search:
                 f"order={order!r}: jobs can be listed by {', '.join(browse.SORTS)}, with '-' "
                 f"in front in descending order."
             )
-        query = browse.list_(
-            filter_of(filters).text(self.app),
-            sort=sort,
-            descending=order.startswith("-"),
-            limit=limit,
-            after=_place(after),
-        )
-        return [self._info(row) for row in self._run(query)]
+        wanted = filter_of(filters)
+        for within in _windows(order, filters):
+            query = browse.list_(
+                wanted.text(self.app, within=within),
+                sort=sort,
+                descending=order.startswith("-"),
+                limit=limit,
+                after=_place(after),
+            )
+            since = 0.0 if within is None else self._run(diagnosis.now()) - within
+            rows = self._run(query, timeout=PATIENCE)
+            # What ended before began before: if all of the page is younger than that, no
+            # older part of history has anything that belongs on it.
+            if len(rows) == limit and _began(rows[-1], sort) > since + MARGIN:
+                break
+        return [self._info(row) for row in rows]
 
     def iterate(
         self, *, order: str = "-inserted", page: int = 1000, **filters: Any
@@ -114,7 +132,8 @@ class Search:
                 raise ValueError(
                     f"by={each!r}: jobs can be counted by {', '.join(browse.COLUMNS)}."
                 )
-        rows = self._run(browse.tally(filter_of(filters).text(self.app), by=columns))
+        query = browse.tally(filter_of(filters).text(self.app), by=columns)
+        rows = self._run(query, timeout=PATIENCE)
         if not columns:
             return sum(row.jobs for row in rows)
         keys = [tuple(getattr(row, each) for each in columns) for row in rows]
@@ -135,8 +154,8 @@ class Search:
 
         return diagnose(self.app, self.get(job))
 
-    def _run(self, query: Any, *, retry: bool = True) -> Any:
-        return self.app.database.run(query, retry=retry)
+    def _run(self, query: Any, *, retry: bool = True, timeout: float | None = None) -> Any:
+        return self.app.database.run(query, retry=retry, timeout=timeout)
 
     def _info(self, row: Any) -> JobInfo:
         return JobInfo.of(row, high_first=runs_high_priority_first(self.app))
@@ -154,6 +173,23 @@ def id_of(job: Any) -> str:
             f"{job!r} is no job: give an id, an AsyncResult, or what app.jobs gave."
         )
     return str(found)
+
+
+def _windows(order: str, filters: Mapping[str, Any]) -> tuple[float | None, ...]:
+    """How far back history is looked at, one after the other; None is all of it."""
+    newest_first = order in ("-inserted", "-attempted", "-finished")
+    if newest_first and filters.keys().isdisjoint({"finished_after", "finished_before"}):
+        return (*RECENTLY, None)
+    return (None,)
+
+
+def _began(row: JobRow, sort: str) -> float:
+    """The time that gives a row its place."""
+    if sort == "finished":
+        # What has not ended comes first, and is never left out.
+        return float("inf") if row.finished_at is None else row.finished_at
+    moment = row.inserted_at if sort == "inserted" else row.attempted_at
+    return float("-inf") if moment is None else moment
 
 
 def _place(after: JobInfo | str | None) -> tuple[float, str] | None:

@@ -156,9 +156,13 @@ again as (
         root_id, parent_id, group_id, origin, headers, embed, errors, meta, tags, chord, awaits,
         limits, parked
     )
-    select id, clock_timestamp(), inserted_at, attempted_at,
+    -- An id may have been given twice, after a failover that lost some of the sequence.
+    select case when exists (select from pgtasks.jobs as other where other.id = over.id offset 0)
+                then nextval(pg_get_serial_sequence('pgtasks.jobs', 'id')) else id end,
+           clock_timestamp(), inserted_at, attempted_at,
            case when expires_at > clock_timestamp() then expires_at end,
-           case when exists (select from over as member where member.chord = over.awaits)
+           case when over.awaits is null then 'available'
+                when exists (select from over as member where member.chord = over.awaits)
                   or exists (select from pgtasks.jobs as member
                              where member.chord = over.awaits offset 0)
                 then 'suspended' else 'available' end::pgtasks.job_state,

@@ -11,7 +11,8 @@ given as materialized (
                     '-infinity') as scheduled_from,
            coalesce(scheduled_before, (select clock_timestamp()) - make_interval(secs => scheduled_before_ago),
                     'infinity') as scheduled_to,
-           coalesce(finished_after, (select clock_timestamp()) - make_interval(secs => finished_after_ago),
+           coalesce(finished_after,
+                    (select clock_timestamp()) - make_interval(secs => coalesce(finished_after_ago, finished_within)),
                     '-infinity') as finished_from,
            coalesce(finished_before, (select clock_timestamp()) - make_interval(secs => finished_before_ago),
                     'infinity') as finished_to,
@@ -29,7 +30,8 @@ given as materialized (
         scheduled_after timestamptz, scheduled_after_ago float8,
         scheduled_before timestamptz, scheduled_before_ago float8,
         finished_after timestamptz, finished_after_ago float8,
-        finished_before timestamptz, finished_before_ago float8
+        finished_before timestamptz, finished_before_ago float8,
+        finished_within float8
     )
 ),
 
@@ -65,13 +67,17 @@ given as materialized (
 -- fragment: unfinished
 -- Of the jobs that are still to do.
     given.unfinished_too
+    and (given.states is null
+         or given.states && '{suspended,scheduled,available,executing,retryable}'::pgtasks.job_state[])
     and (given.held is null or given.held = (job.held is not null))
     and
 -- include: matching
 
 -- fragment: finished
--- Of those that are over. Where ids are known, the index on the end is of no use.
+-- Of those that are over; history is not looked at if nothing there can be meant. Where ids
+-- are known, the index on the end is of no use.
     given.held is not true
+    and (given.states is null or given.states && '{completed,discarded,cancelled}'::pgtasks.job_state[])
     and (job.finished_at between given.finished_from and given.finished_to) is true
     and
 -- include: matching

@@ -250,3 +250,32 @@ def test_a_secret_is_shown_as_its_sender_wants(app: Celery) -> None:
     result = app.tasks["shop.send"].apply_async((7,), argsrepr="(***)", kwargsrepr="{}")
 
     assert app.jobs.get(result).call == "((***), {})"
+
+
+@pytest.mark.parametrize("order", ["-inserted", "-attempted", "-finished"])
+def test_the_newest_are_found_however_long_ago_they_were(
+    app: Celery, desk: Callable[..., Any], order: str
+) -> None:
+    # The newest are looked for in the latest part of history first.
+    for number in range(12):
+        app.tasks["shop.send"].apply_async((number,), task_id=f"{number:02}")
+    desk(app).work_off()
+    with app.database.connection() as connection:
+        connection.execute(
+            "update pgtasks.finished_jobs set inserted_at = inserted_at - age, attempted_at = "
+            "attempted_at - age, finished_at = finished_at - age "
+            "from (select task_id as of, (12 - task_id::int) * interval '2 hours' as age "
+            "from pgtasks.finished_jobs) as ages where of = task_id"
+        )
+    app.tasks["shop.send"].apply_async((99,), task_id="waits")
+    app.jobs.cancel(app.tasks["shop.send"].apply_async((99,), task_id="gone"), by="ann")
+    expected = [job.task_id for job in app.jobs.iterate(order=order.removeprefix("-"))][
+        ::-1
+    ]
+    pages = {size: [*app.jobs.iterate(order=order, page=size)] for size in (1, 3, 5, 100)}
+
+    if order == "-attempted":
+        # Two that were never begun have no order among themselves but that of their ids.
+        expected[:2] = sorted(expected[:2])
+    for found in pages.values():
+        assert [job.task_id for job in found] == expected
