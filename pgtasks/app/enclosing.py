@@ -153,13 +153,14 @@ class Enclosed:
                 f"coroutine can enter, and the task is none. Write it as 'async def', or "
                 f"give an engine or sessions that are not asyncio's."
             )
-        return _checked(self._task, opened)
+        # In memory nothing is settled on it, so that it may lead to any database.
+        return opened if self._in_memory else _checked(self._task, opened)
 
     def _aopen(self) -> AbstractAsyncContextManager[Any]:
         opened: Any = self._begin()
         if not hasattr(opened, "__aenter__"):
             opened = _as_async(opened)
-        return _achecked(self._task, opened)
+        return opened if self._in_memory else _achecked(self._task, opened)
 
     def _begin(self) -> Any:
         given = self._given

@@ -21,6 +21,7 @@ from typing import Any
 from weakref import ref
 
 from pgtasks.app import transactional, transactions
+from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.storage.places import same_place
 
 __all__ = ["join"]
@@ -67,7 +68,8 @@ def join(app: Any, sessions: Any) -> None:
             return session if _is_in_transaction(session) and is_ours(session) else None
 
         transactions.join(app, of_the_scope)
-        transactional.offer(app, "sqlalchemy", _Beginning(sessions, is_ours).of_the_scope)
+        begin = _Beginning(app, sessions, is_ours).of_the_scope
+        transactional.offer(app, "sqlalchemy", begin)
         return
 
     maker = _with_events(sessions)
@@ -82,7 +84,8 @@ def join(app: Any, sessions: Any) -> None:
         return None
 
     transactions.join(app, of_the_context)
-    transactional.offer(app, "sqlalchemy", _Beginning(sessions, is_ours).of_the_maker)
+    begin = _Beginning(app, sessions, is_ours).of_the_maker
+    transactional.offer(app, "sqlalchemy", begin)
 
 
 def _is_in_transaction(session: Any) -> bool:
@@ -147,11 +150,13 @@ class _Beginning:
     """Begins transactions for the bodies of transactional tasks.
 
     Args:
+        app: The application.
         sessions: What `join` was given.
         is_ours: Whether a session leads to the application's database.
     """
 
-    def __init__(self, sessions: Any, is_ours: _Ours) -> None:
+    def __init__(self, app: Any, sessions: Any, is_ours: _Ours) -> None:
+        self._app = app
         self._sessions = sessions
         self._is_ours = is_ours
 
@@ -171,6 +176,8 @@ class _Beginning:
         return self._sessions.begin() if self._leads_home(self._sessions) else None
 
     def _leads_home(self, maker: Any) -> bool:
+        if keeps_jobs_in_memory(self._app):
+            return True  # A test: there is no database that it would have to be.
         session = maker()
         return self._is_ours(getattr(session, "sync_session", session))
 

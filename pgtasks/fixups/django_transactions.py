@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.storage.places import same_place
 
 __all__ = ["OpenTransaction"]
@@ -36,10 +37,13 @@ class OpenTransaction:
         Args:
             is_async: It is for a coroutine, and Django has none for those.
         """
-        from django.db import connections
+        from django.db import DEFAULT_DB_ALIAS, connections
 
         if is_async:
             return None
+        if keeps_jobs_in_memory(self._app):
+            # A test: there is no database that it would have to be.
+            return _atomic(DEFAULT_DB_ALIAS)
         for alias in connections:
             if self._is_ours(connections[alias]):
                 return _atomic(alias)

@@ -188,3 +188,20 @@ def test_a_coroutine_cannot_be_in_atomic(project: Any) -> None:
     )
 
     assert "no transactions for coroutines" in answer[0]
+
+
+def test_with_jobs_in_memory_it_is_the_default_database(project: Any) -> None:
+    answer = project(
+        *TABLE,
+        "memory = pgtasks.Celery('memory', broker='memory://', set_as_current=False)",
+        "@memory.task(bind=True, transactional=True)",
+        "def book(self, fails):",
+        "    sell()",
+        "    assert self.connection.in_atomic_block",
+        "    if fails: raise ValueError",
+        "answer += [book.apply((fails,)).state for fails in (True, False)]",
+        "answer.append(sales())",
+        CLEAN,
+    )
+
+    assert answer == ["FAILURE", "SUCCESS", 1]

@@ -6,10 +6,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
+from pgtasks.contrib.sqlalchemy import join
 from pgtasks.exceptions import (
     ImproperlyConfigured,
     Snooze,
@@ -204,3 +206,17 @@ def test_with_a_function_it_runs_in_memory_too(memory_app, witness, database_url
 
     assert [each.state for each in outcomes] == ["discarded", "completed"]
     assert witness.orders() == 1
+
+
+def test_in_memory_a_registered_session_may_lead_anywhere(memory_app, desk):
+    maker = sessionmaker(create_engine("sqlite://", poolclass=NullPool))
+    join(memory_app, maker)
+
+    @memory_app.task(bind=True, transactional=True)
+    def book(self) -> int:
+        return self.connection.execute(text("select 7")).scalar()
+
+    result = book.delay()
+    desk(memory_app).work_off()
+
+    assert result.get(timeout=1) == 7
