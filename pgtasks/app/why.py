@@ -7,108 +7,26 @@ is the one that holds the job up now; those behind it would once that is gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import states
+from pgtasks.app.why_limits import limited, out_of_turn
+from pgtasks.app.why_reasons import (
+    Diagnosis,
+    Question,
+    Reason,
+    knows,
+    shown_moment,
+    shown_span,
+)
 from pgtasks.utils.text import pluralize
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.app.job_info import JobInfo
-    from pgtasks.storage.workers import Worker
 
 __all__ = ["CHECKS", "Diagnosis", "Reason", "diagnose"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One cause.
-
-    Attributes:
-        code: A word for programs: ``held``, ``no_worker``, ``scheduled`` …
-        text: What is the case, as a sentence.
-        remedy: What to do about it; empty where there is nothing to do.
-        data: The numbers and names of the sentence, for programs.
-    """
-
-    code: str
-    text: str
-    remedy: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """Why a job does not run.
-
-    Attributes:
-        job: The job, as it was found.
-        reasons: What holds it up, the first cause first.
-    """
-
-    job: JobInfo
-    reasons: list[Reason]
-
-    @property
-    def codes(self) -> list[str]:
-        """The words for programs."""
-        return [reason.code for reason in self.reasons]
-
-    def as_dict(self) -> dict[str, Any]:
-        """It as values of JSON."""
-        return {
-            "task_id": self.job.task_id,
-            "task": self.job.task,
-            "queue": self.job.queue,
-            "state": self.job.state,
-            "reasons": [asdict(reason) for reason in self.reasons],
-        }
-
-
-class Question:
-    """A job, and what the checks ask about its surroundings, each at most once.
-
-    Args:
-        app: The application.
-        job: The job.
-    """
-
-    def __init__(self, app: Celery, job: JobInfo) -> None:
-        self.app = app
-        self.job = job
-        self._known: dict[str, Any] = {}
-
-    def ask(self, name: str, query: Callable[[], Any]) -> Any:
-        """The answer to a query."""
-        if name not in self._known:
-            self._known[name] = self.app.database.run(query(), retry=True)
-        return self._known[name]
-
-    @property
-    def now(self) -> datetime:
-        """The database's time."""
-        from pgtasks.storage import diagnosis
-
-        return datetime.fromtimestamp(self.ask("now", diagnosis.now), timezone.utc)
-
-    @property
-    def alive(self) -> list[Worker]:
-        """The workers that are there."""
-        from pgtasks.storage import workers
-
-        return [each for each in self.ask("live", workers.live) if not each.lapsed]
-
-    @property
-    def serving(self) -> list[Worker]:
-        """Those that serve its queue."""
-        return [each for each in self.alive if self.job.queue in each.queues]
-
-    @property
-    def knowing(self) -> list[Worker]:
-        """Those of them that know its task."""
-        return [each for each in self.serving if _knows(each, self.job.task)]
 
 
 def diagnose(app: Celery, job: JobInfo) -> Diagnosis:
@@ -130,7 +48,7 @@ def over(question: Question) -> Iterator[Reason]:
         states.DISCARDED: "It has failed",
         states.CANCELLED: "It was cancelled",
     }
-    text = f"{words[job.state]}, {_when(job.finished_at, question.now)}"
+    text = f"{words[job.state]}, {shown_moment(job.finished_at, question.now)}"
     error = job.error
     if error is not None and job.state != states.COMPLETED:
         text += f", at attempt {_attempts(job)}: {_said(error)}"
@@ -144,7 +62,7 @@ def over(question: Question) -> Iterator[Reason]:
     if not job.queue:
         text = (
             f"It never came to be a job: a task before it in its chain ended without success, "
-            f"{_when(job.finished_at, question.now)}"
+            f"{shown_moment(job.finished_at, question.now)}"
         )
         again = (
             f"Retry the task before it: pgtasks why {job.parent_id}"
@@ -161,7 +79,7 @@ def executing(question: Question) -> Iterator[Reason]:
     job = question.job
     if job.state != states.EXECUTING:
         return
-    since = _when(job.attempted_at, question.now)
+    since = shown_moment(job.attempted_at, question.now)
     data = {"worker": job.worker, "since": _iso(job.attempted_at), "attempt": job.attempt}
     holder = next((each for each in question.alive if each.id == job.worker_id), None)
     if holder is None:
@@ -196,7 +114,7 @@ def held(question: Question) -> Iterator[Reason]:
             f"To release it: pgtasks jobs release {job.task_id}",
             {"held": job.held},
         )
-    elif job.awaits is None:
+    elif job.awaits is None and not question.gates:
         yield Reason(
             "held",
             "It is suspended and waits for no chord: somebody has set its state by hand.",
@@ -251,7 +169,7 @@ def later(question: Question) -> Iterator[Reason]:
     if job.state not in (states.SCHEDULED, states.RETRYABLE):
         return
     due, now = job.scheduled_at, question.now
-    moment = _when(due, now) if due else "at no time that a calendar has"
+    moment = shown_moment(due, now) if due else "at no time that a calendar has"
     overdue = due is not None and (now - due).total_seconds() > 5
     data = {"scheduled_at": _iso(due), "attempt": job.attempt, "error": job.error}
     now_then = f"To run it now: pgtasks jobs retry {job.task_id}"
@@ -284,8 +202,8 @@ def expired(question: Question) -> Iterator[Reason]:
     if job.expires_at <= question.now:
         yield Reason(
             "expired",
-            f"It expired {_when(job.expires_at, question.now)}: the worker that comes to it will "
-            f"cancel it.",
+            f"It expired {shown_moment(job.expires_at, question.now)}: the worker that comes to "
+            f"it will cancel it.",
             f"To have it run all the same: pgtasks jobs update {job.task_id} --set expires=never",
             {"expires_at": _iso(job.expires_at)},
         )
@@ -301,14 +219,12 @@ def paused(question: Question) -> Iterator[Reason]:
     job = question.job
     if job.finished or job.state == states.EXECUTING:
         return
-    if not question.ask("has_queues", diagnosis.has_queues):
-        return
     since = question.ask("paused", lambda: diagnosis.paused(job.queue))
     if since is not None:
         moment = datetime.fromtimestamp(since, timezone.utc)
         yield Reason(
             "paused",
-            f"Its queue {job.queue} is paused, {_when(moment, question.now)}.",
+            f"Its queue {job.queue} is paused, {shown_moment(moment, question.now)}.",
             f"To resume it: pgtasks queues resume {job.queue}",
             {"queue": job.queue, "paused_at": moment.isoformat()},
         )
@@ -342,7 +258,7 @@ def unknown(question: Question) -> Iterator[Reason]:
     job = question.job
     if job.finished or job.state == states.EXECUTING or not question.serving:
         return
-    ignorant = [each.name for each in question.serving if not _knows(each, job.task)]
+    ignorant = [each.name for each in question.serving if not knows(each, job.task)]
     if not ignorant:
         return
     names = ", ".join(ignorant)
@@ -368,7 +284,8 @@ def crowded(question: Question) -> Iterator[Reason]:
     from pgtasks.storage import diagnosis
 
     job = question.job
-    if job.state != states.AVAILABLE:
+    tried = job.state == states.SUSPENDED and job.held is None and job.awaits is None
+    if job.state != states.AVAILABLE and not (tried and question.gates):
         return
     found = question.ask("ahead", lambda: diagnosis.ahead(job.id))
     if found is None:
@@ -418,7 +335,7 @@ def crowded(question: Question) -> Iterator[Reason]:
         return
     names = {each.id: each.name for each in serving}
     what = ", ".join(
-        f"{each.task}[{each.task_id}] for {_span(each.since)} on {names[each.worker]}"
+        f"{each.task}[{each.task_id}] for {shown_span(each.since)} on {names[each.worker]}"
         for each in sorted(busy, key=lambda each: -each.since)[:3]
     )
     yield Reason(
@@ -432,17 +349,12 @@ def crowded(question: Question) -> Iterator[Reason]:
 
 #: In the order in which causes are told. Whoever has another one adds a check here.
 CHECKS: list[Callable[[Question], Iterator[Reason]]] = [
-    over, executing, held, awaiting, later, expired, paused, unserved, unknown, crowded,
+    over, executing, held, awaiting, later, out_of_turn, expired, paused, limited, unserved,
+    unknown, crowded,
 ]  # fmt: skip
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────
-
-
-def _knows(worker: Worker, task: str) -> bool:
-    # One that does not say which tasks it knows is given the benefit of the doubt.
-    told = worker.info.get("tasks")
-    return not isinstance(told, list) or task in told
 
 
 def _attempts(job: JobInfo) -> str:
@@ -455,18 +367,3 @@ def _said(error: dict[str, Any]) -> str:
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-def _when(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
-        return "at an unknown time"
-    seconds = (now - moment).total_seconds()
-    span = f"{_span(seconds)} ago" if seconds >= 0 else f"in {_span(-seconds)}"
-    return f"{span} ({moment:%Y-%m-%d %H:%M:%S} UTC)"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if round(seconds / size, 1) >= 2:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

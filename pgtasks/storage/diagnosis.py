@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pgtasks.storage.query import Query, load
+from pgtasks.job import KEY
+from pgtasks.storage.query import Query, Row, load
 
 __all__ = [
-    "MOST_AHEAD", "Ahead", "Members", "Occupied", "ahead", "has_queues", "members", "now",
-    "occupied", "paused",
+    "MOST_AHEAD", "Ahead", "Gate", "Members", "Occupied", "ahead", "gates", "members", "now",
+    "occupied", "paused", "turn",
 ]  # fmt: skip
 
 SQL = load("diagnosis.sql")
@@ -55,6 +56,34 @@ class Members(NamedTuple):
     left: int
 
 
+class Gate(NamedTuple):
+    """A limit that a job must go through.
+
+    Attributes:
+        limit: Its name.
+        key: What it counts for; empty if it counts for all.
+        waits: The job stands in its line.
+        running: Jobs that it counts now.
+        concurrency: How many there may be.
+        rate: How many may start within ``period`` seconds.
+        free_at: When the next may start, in seconds since the epoch.
+    """
+
+    limit: str
+    key: str
+    waits: bool
+    running: int
+    concurrency: int | None
+    rate: int | None
+    period: float | None
+    free_at: float
+
+    @property
+    def full(self) -> bool:
+        """Whether as many run as may."""
+        return self.concurrency is not None and self.running >= self.concurrency
+
+
 def ahead(id: int) -> Query[Ahead | None]:
     """What stands in front of a job; None if it is not there any more."""
     return Query(
@@ -89,13 +118,22 @@ def members(chord: str) -> Query[Members]:
     )
 
 
-def has_queues() -> Query[bool]:
-    """Whether there is the table of queues, in which pauses are kept."""
-    return Query(SQL["has_queues"], {}, lambda rows: bool(rows[0][0]))
-
-
 def paused(queue: str) -> Query[float | None]:
-    """Since when a queue is paused; None if it is not. There must be the table of queues."""
+    """Since when the fleet is told not to take the jobs of a queue; None if it may."""
     return Query(
         SQL["paused"], {"queue": queue}, lambda rows: float(rows[0][0]) if rows else None
     )
+
+
+def gates(id: int) -> Query[list[Gate]]:
+    """The limits that a job must go through, the one that it waits for first."""
+
+    def read(rows: Sequence[Row]) -> list[Gate]:
+        return [Gate(*row[0].partition(KEY)[::2], *row[1:]) for row in rows]
+
+    return Query(SQL["gates"], {"id": id}, read)
+
+
+def turn(id: int) -> Query[str | None]:
+    """The job that has the turn for which this one waits; None if it waits for none."""
+    return Query(SQL["turn"], {"id": id}, lambda rows: rows[0][0] if rows else None)

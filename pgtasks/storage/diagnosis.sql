@@ -39,12 +39,40 @@ where chord = %(chord)s::text
 order by id + 0
 limit 10
 
--- name: has_queues
-select to_regclass('pgtasks.queues') is not null
-
 -- name: paused
--- Whichever of its columns has the name: the table is another feature's.
-select extract(epoch from (row ->> 'paused_at')::timestamptz)::float8
-from (select to_jsonb(queue) as row from pgtasks.queues as queue) as queues
-where %(queue)s::text in (row ->> 'name', row ->> 'queue')
-  and row ->> 'paused_at' is not null
+-- What is said about a queue goes before what is said about all of them.
+select extract(epoch from paused_at)::float8
+from (select queue, paused, paused_at
+      from pgtasks.queues
+      where queue in (%(queue)s::text, '*') and node = '' and paused is not null
+      order by queue = '*'
+      limit 1) as said
+where paused and paused_at is not null
+
+-- name: gates
+-- The limits that a job must go through, and that of its queue if there is one.
+select wanted.gate, wanted.gate = job.parked, coalesce(gate.running, 0), known.concurrency,
+       known.rate, known.period, coalesce(extract(epoch from gate.free_at), 0)::float8
+from pgtasks.jobs as job
+cross join lateral (
+    select unnest(job.limits) as gate
+    union
+    select 'queue:' || job.queue where job.parked is not null
+    union
+    select 'queue:' || job.queue
+    where exists (select from pgtasks.queues where queue = job.queue and node = '' and limited)
+) as wanted
+join pgtasks.limits as known on known.name = split_part(wanted.gate, E'\x1f', 1)
+left join pgtasks.gates as gate on gate.name = wanted.gate
+where job.id = %(id)s::bigint
+order by wanted.gate is not distinct from job.parked desc, wanted.gate
+
+-- name: turn
+-- Another one has the turn that this job waits for.
+select holder.task_id
+from pgtasks.parked_jobs as parked
+join pgtasks.turns as turn on turn.key = parked.key
+cross join lateral (select task_id from pgtasks.jobs
+                    where jobs.id = turn.job_id and jobs.claim_token = turn.claim_token
+                    offset 0) as holder
+where parked.job_id = %(id)s::bigint

@@ -151,6 +151,8 @@ QUERIES: dict[str, Query[Any]] = {
     "surroundings": diagnosis.ahead(8),
     "occupied": diagnosis.occupied([WORKER]),
     "chord members": diagnosis.members("g7"),
+    "gates of one": diagnosis.gates(8),
+    "turn of one": diagnosis.turn(8),
 }
 
 # Which indexes a statement may find rows of the large tables by.
@@ -215,6 +217,8 @@ INDEXES = {
     "surroundings": {"jobs_pkey", "jobs_ready"},
     "occupied": {"jobs_executing"},
     "chord members": {"jobs_chord"},
+    "gates of one": {"jobs_pkey"},
+    "turn of one": {"jobs_pkey"},
 }
 
 # What people ask for now and then, about every unfinished job.

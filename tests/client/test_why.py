@@ -10,7 +10,7 @@ import pytest
 
 from pgtasks import Celery, chord
 from pgtasks.exceptions import JobNotFound
-from pgtasks.storage import workers
+from pgtasks.storage import jobs, limits, workers
 
 
 @pytest.fixture
@@ -226,26 +226,58 @@ def test_somebody_holds_its_row_locked(app: Celery) -> None:
     assert found.codes == ["locked", "next"]
 
 
-def test_its_queue_is_paused(app: Celery, database_url: str) -> None:
+@pytest.mark.parametrize("queue", ["celery", "*"])
+def test_its_queue_is_paused(app: Celery, queue: str) -> None:
     register(app)
     result = app.tasks["add"].delay(1)
-    with app.database.connection() as connection:
-        there = connection.execute("select to_regclass('pgtasks.queues')").fetchone()[0]
-        if there is None:
-            connection.execute(
-                "create table pgtasks.queues (name text primary key, paused_at timestamptz)"
-            )
-        try:
-            connection.execute(
-                "insert into pgtasks.queues (name, paused_at) values ('celery', now())"
-            )
-            found = app.jobs.why(result)
-        finally:
-            if there is None:
-                connection.execute("drop table pgtasks.queues")
+    app.queues.pause_all() if queue == "*" else app.queues.pause(queue)
+    found = app.jobs.why(result)
+    app.queues.resume("celery")
 
     assert found.codes == ["paused", "next"]
     assert found.reasons[0].remedy == "To resume it: pgtasks queues resume celery"
+    assert app.jobs.why(result).codes == ["next"]
+
+
+def claim(app: Celery, worker: str, **fields: Any) -> list[str]:
+    """Have jobs claimed, through their gates; their ids."""
+    known = {"demand": 10, "worker": worker, "freed": {}, **fields}
+    for _ in range(3):  # the first claim may be the one that makes the gates
+        query = limits.fetch({"celery": jobs.LOWEST}, token=str(uuid4()), **known)
+        found = app.database.run(query)
+        if found.claimed.jobs:
+            return [job.task_id for job in found.claimed.jobs]
+        known["freed"] = found.again
+    return []
+
+
+def test_its_limit_is_reached(app: Celery) -> None:
+    @app.task(name="call", concurrency=1, concurrency_key="tenant")
+    def call(tenant: str) -> None: ...
+
+    worker = register(app, concurrency=2, info={})
+    app.database.run(limits.declare([limits.Limit("concurrency:call", 1, None, None)]))
+    first, second, other = (call.delay(tenant) for tenant in ("a", "a", "b"))
+    claimed = claim(app, worker)
+    found = app.jobs.why(second)
+
+    assert set(claimed) == {first.id, other.id}
+    assert found.codes == ["limited", "busy"]
+    assert found.reasons[0].text.startswith(
+        "The limit concurrency:call for a is reached: 1 job runs of 1 at a time."
+    )
+
+
+def test_the_limit_of_its_queue_is_reached(app: Celery) -> None:
+    worker = register(app, concurrency=2)
+    app.queues.limit("celery", rate="1/h")
+    first, second = (app.tasks["add"].delay(number) for number in (1, 2))
+    claimed = claim(app, worker)
+    found = app.jobs.why(second)
+
+    assert claimed == [first.id]
+    assert found.codes[0] == "limited"
+    assert "queue:celery is reached: 1 may start within 3600 s" in found.reasons[0].text
 
 
 def test_there_is_no_such_job(app: Celery) -> None:
