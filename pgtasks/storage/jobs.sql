@@ -60,7 +60,7 @@ returning id, task_id,
          when document.awaits is not null or document.delay > 0
               or (document.delay is null and document.eta > clock_timestamp()) then ''
          when document.turn > (
-             select coalesce(known.concurrency, known.rate)
+             select greatest(coalesce(known.concurrency, known.rate), 1)
              from pgtasks.limits as known
              where known.name = split_part(document.limits[1], chr(31), 1)) then document.limits[1]
          else coalesce((

@@ -435,9 +435,13 @@ where gate.name = locked.name
 returning gate.running
 
 -- name: forget
--- No limit any more. Its gates stay until they are tidied away, and let everything through.
+-- No limit any more. The rule of a task stays, and lets everything through until a worker
+-- starts that has one in its code: jobs with that limit may still come.
 with gone as (
-    delete from pgtasks.limits where name = %(name)s::text returning name
+    update pgtasks.limits
+    set concurrency = null, rate = null, period = null, by_hand = false
+    where name = %(name)s::text and (concurrency is not null or rate is not null)
+    returning name
 ),
 said as (
     update pgtasks.queues
@@ -451,4 +455,5 @@ select name, concurrency, rate, period, by_hand,
        (select coalesce(sum(gate.running), 0) from pgtasks.gates as gate where gate.limit_name = limits.name),
        (select count(*) from pgtasks.gates as gate where gate.limit_name = limits.name)
 from pgtasks.limits
+where concurrency is not null or rate is not null
 order by name

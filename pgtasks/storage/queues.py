@@ -123,7 +123,7 @@ def words(node: str) -> Query[Words]:
 
     def read(rows: Sequence[Row]) -> Words:
         about: dict[str, list[Word]] = {}
-        for row in sorted(rows, key=lambda row: row[1], reverse=True):
+        for row in sorted(rows, key=lambda row: row[1] or "", reverse=True):
             if row[0] is not None:
                 about.setdefault(row[0], []).append(Word(*row[:6]))
         return Words(about, rows[-1][6])

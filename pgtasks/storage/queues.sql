@@ -85,12 +85,20 @@ where reading.relation = 'pgtasks.queues'::regclass
   and reading.pid <> pg_backend_pid()
 
 -- name: words
--- What concerns one worker, and whether there are limits anywhere.
-select queue, node, paused, served, worker_limit, limited, exists (select from pgtasks.limits)
-from pgtasks.queues
-where node in ('', %(node)s::text)
-union all
-select null, '', null, null, null, false, exists (select from pgtasks.limits)
+-- What concerns one worker, and whether there are limits anywhere, or jobs that have some.
+with found as (
+    select exists (select from pgtasks.limits)
+           or exists (select from pgtasks.jobs
+                      where parked is not null
+                        and (state = 'available' or (state = 'suspended' and parked = '?'))
+                      offset 0)
+           or exists (select from pgtasks.jobs
+                      where state = 'suspended' and length(parked) > 1
+                      offset 0) as limits
+)
+select said.queue, said.node, said.paused, said.served, said.worker_limit, said.limited, found.limits
+from found
+left join pgtasks.queues as said on said.node in ('', %(node)s::text)
 
 -- name: list
 with counted as (

@@ -136,6 +136,7 @@ QUERIES: dict[str, Query[Any]] = {
     "lines": limits.lines(),
     "tidy": limits.tidy(),
     "occupy": limits.occupy("q0"),
+    "words": queues.words("w"),
     "queues": queues.list_(),
     "stamped": admin.stamped('{"tenant": ["a"]}'),
     "running": admin.running(["j7", "j100"]),
@@ -219,6 +220,7 @@ INDEXES = {
     "chord members": {"jobs_chord"},
     "gates of one": {"jobs_pkey"},
     "turn of one": {"jobs_pkey"},
+    "words": {"jobs_trying", "jobs_parked"},
 }
 
 # What people ask for now and then, about every unfinished job.
@@ -283,7 +285,12 @@ class Plan:
     @staticmethod
     def _bounded(node: dict[str, Any]) -> bool:
         # A partial index is itself a condition: what runs now, what waits for a chord.
-        return node["Index Name"] in ("jobs_executing", "jobs_awaits", "jobs_parked")
+        return node["Index Name"] in (
+            "jobs_executing",
+            "jobs_awaits",
+            "jobs_parked",
+            "jobs_trying",
+        )
 
     @property
     def compared(self) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from fix_bench import Bench
 from pgtasks.job import Job, NewJob
-from pgtasks.storage import jobs, limits
+from pgtasks.storage import jobs, limits, queues
 from pgtasks.storage.limits import Limit, Passed
 
 
@@ -300,6 +300,29 @@ def test_jobs_of_a_line_that_another_worker_serves_are_left_to_it(bench: Gated) 
 
     assert [job.queue for job in bench.take(freed=freed, queues=("celery",))] == ["celery"]
     assert len(bench.take(queues=("other",))) == 1
+
+
+def test_jobs_whose_limit_was_dropped_are_still_claimed(bench: Gated) -> None:
+    bench.limited(5, "concurrency:t")
+    assert bench.run(limits.forget("concurrency:t")) is True
+    bench.rows("delete from pgtasks.limits returning 1")
+
+    assert bench.run(queues.words("w")).limits
+    assert len(bench.take()) == 3
+    assert bench.run(queues.words("w")).limits
+    _, room = bench.run(limits.lines())
+    assert len(bench.take(freed=room)) == 2
+
+
+def test_a_limit_of_none_lets_all_of_them_through_when_it_is_raised(bench: Gated) -> None:
+    bench.run(limits.set_(Limit("concurrency:t", 0)))
+    bench.limited(5, "concurrency:t")
+    assert bench.take() == []
+
+    bench.run(limits.set_(Limit("concurrency:t", 4)))
+
+    _, room = bench.run(limits.lines())
+    assert len(bench.take(freed=room)) == 4
 
 
 def test_gates_that_nobody_needs_are_tidied_away(bench: Gated) -> None:
