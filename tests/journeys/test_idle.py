@@ -6,8 +6,10 @@ import socket
 import struct
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from fleet import Fleet, Proxy
@@ -103,3 +105,46 @@ def test_an_idle_worker_asks_less_than_once_a_second(
 
     per_minute = sum(counts.values()) * 60 / WINDOW
     assert 10 < per_minute <= 60, counts
+
+
+def test_a_notification_that_was_lost_is_made_up_for_within_seconds(fleet: Fleet):
+    fleet.lease = 20.0
+    fleet.start()
+    # Past the time in which a worker that fell asleep polls twenty times a second.
+    settled = time.monotonic() + 5
+    eventually(lambda: time.monotonic() > settled, timeout=10)
+    with psycopg.connect(fleet.url) as notifying:
+        # As if others were just about to notify, so that nobody else does.
+        for word in ("journey", ""):
+            notifying.execute(
+                "select pg_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(%s))",
+                [word],
+            )
+        at_once = fleet.insert("nap", args="[0]")
+        in_a_moment = fleet.insert("nap", args="[0]", delay=0.5)
+        fleet.wait([*at_once, *in_a_moment], timeout=15)
+        late = fleet.query(
+            "select extract(epoch from attempted_at - scheduled_at)::float8 "
+            "from pgtasks.finished_jobs"
+        )
+
+    assert all(seconds < 8 for (seconds,) in late), late
+    assert any(seconds > 0.1 for (seconds,) in late), "they were told of after all"
+
+
+def test_jobs_that_come_together_begin_together(fleet: Fleet):
+    fleet.lease = 20.0
+    fleet.start("-c", "4")
+    settled = time.monotonic() + 5
+    eventually(lambda: time.monotonic() > settled, timeout=10)
+    with ThreadPoolExecutor(8) as threads:
+        sent = threads.map(lambda _: fleet.insert("nap", args="[0]"), range(8))
+        ids = [id for each in sent for id in each]
+    fleet.wait(ids, timeout=15)
+
+    # One transaction notifies for all that do so at the same time.
+    late = fleet.query(
+        "select extract(epoch from max(attempted_at - scheduled_at))::float8 "
+        "from pgtasks.finished_jobs"
+    )
+    assert late[0][0] < 3.0
