@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pgtasks.job import Job, NewJob
 from pgtasks.storage.errors import StorageBusy
-from pgtasks.storage.jobs import Inserted
+from pgtasks.storage.jobs import FINAL_STATES, Inserted, plain
 from pgtasks.storage.query import Query, Row, load
 
 __all__ = [
@@ -144,6 +144,11 @@ def _like(
 def _insert(
     jobs: Sequence[NewJob], again: bool, wake: str, durable: bool
 ) -> Query[list[_Answer]]:
+    if len(jobs) == 1 and not again:
+        values = _plain(jobs[0])
+        if values is not None:
+            values.update(wake=wake, durable=durable)
+            return Query(SQL["insert_one"], values, _answers)
     documents = []
     replaces = False
     for job in jobs:
@@ -161,8 +166,30 @@ def _insert(
     return Query(SQL["insert"], params, _answers)
 
 
+def _plain(job: NewJob) -> dict[str, Any] | None:
+    """The values of a job that is plain but for its key; None if there is more to it."""
+    rule, key = job.uniqueness, job.unique_key
+    if rule is None or key is None or "forced" in rule or "replaces" in rule:
+        return None
+    job.uniqueness = job.unique_key = None
+    values = plain(job)
+    job.uniqueness, job.unique_key = rule, key
+    if values is None:
+        return None
+    period, by_schedule = rule.get("period"), rule.get("by_schedule", False)
+    values.update(
+        unique_key=key,
+        # As text, which every driver can carry at once.
+        blocks=f"{{{','.join(rule['blocks'])}}}",
+        period=period,
+        by_schedule=by_schedule,
+        lasts=not FINAL_STATES.isdisjoint(rule["blocks"]),
+    )
+    return values
+
+
 def _answers(rows: Sequence[Row]) -> list[_Answer]:
-    return [_Answer._make(row) for row in rows]
+    return [_Answer._make(row[:4]) for row in rows]
 
 
 def answer(rounds: _Rounds, run: Callable[[Query[Any]], Any]) -> list[Inserted]:

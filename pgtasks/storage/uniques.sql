@@ -98,6 +98,73 @@ union all
 select null, set_config('synchronous_commit', 'off', true), null, null
 where not %(durable)s::boolean
 
+-- name: insert_one
+-- The everyday call of a task that is unique, one plain job: what `insert` says, in half
+-- the time.
+with held as materialized (
+    select holding.task_id as holder, job.id,
+           coalesce(
+               job.state = any(%(blocks)s::text::pgtasks.job_state[])
+               and (%(period)s::float8 is null
+                    or case when %(by_schedule)s::boolean then job.scheduled_at
+                            else job.inserted_at end
+                       >= clock_timestamp() - make_interval(secs => %(period)s::float8)),
+               false)
+           or (job.live and holding.task_id = %(task_id)s::text) as blocked
+    from pgtasks.unique_keys as holding
+    left join lateral (
+        select id, state, inserted_at, scheduled_at, true as live
+        from pgtasks.jobs
+        where jobs.task_id = holding.task_id
+        union all
+        select id, state, inserted_at, scheduled_at, false
+        from pgtasks.finished_jobs
+        where finished_jobs.task_id = holding.task_id
+        order by live desc
+        limit 1
+    ) as job on true
+    where holding.key = %(unique_key)s::text
+),
+granted as (
+    insert into pgtasks.unique_keys as taken (key, task_id, follows, until)
+    select %(unique_key)s::text, %(task_id)s::text, (select holder from held),
+           case when %(lasts)s::boolean
+                then coalesce(case when not %(by_schedule)s::boolean
+                                   then clock_timestamp()
+                                        + make_interval(secs => %(period)s::float8) end,
+                              'infinity') end
+    where not exists (select from held where blocked)
+    on conflict (key) do update
+    set task_id = excluded.task_id, follows = excluded.follows, until = excluded.until,
+        taken_at = excluded.taken_at
+    where taken.task_id = excluded.follows
+    returning taken.task_id
+),
+inserted as (
+    insert into pgtasks.jobs (
+        task, task_id, queue, priority, args, kwargs, ignore_result, root_id, parent_id,
+        origin, unique_key
+    )
+    select %(task)s::text, %(task_id)s::text, %(queue)s::text, %(priority)s::smallint,
+           %(args)s::text, %(kwargs)s::text, %(ignore_result)s::boolean,
+           %(root_id)s::text, %(parent_id)s::text, %(origin)s::text, %(unique_key)s::text
+    from granted
+    on conflict do nothing
+    returning id, task_id,
+        case when %(wake)s::text = 'always'
+               or (exists (select from pgtasks.workers
+                           where asleep and jobs.queue = any(queues))
+                   and pg_try_advisory_xact_lock(hashtext('pgtasks.jobs'), hashtext(jobs.queue)))
+             then pg_notify('pgtasks.jobs', jobs.queue)::text end as told,
+        case when not %(durable)s::boolean then set_config('synchronous_commit', 'off', true) end
+            as hurried
+)
+select id, task_id, null as holder, 'inserted' as verdict, told, hurried from inserted
+union all
+select id, %(task_id)s::text, holder, 'held', null, null from held where blocked
+union all
+select null, task_id, null, 'granted', null, null from granted
+
 -- name: insert
 -- What `insert` of jobs.sql says, for jobs of which some have a key.
 with

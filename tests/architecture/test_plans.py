@@ -55,8 +55,11 @@ QUERIES: dict[str, Query[Any]] = {
     "insert one": jobs.insert([NewJob("t", "new", queue="q0")]),
     "insert": jobs.insert([NewJob("t", "new", queue="q0", delay=1.0)]),
     "insert again": jobs.insert([NewJob("t", "new", queue="q0")], again=True),
-    "insert unique": next(
+    "insert one unique": next(
         uniques.insertion([NewJob("t", "new", unique_key="k2", uniqueness=RULE)])
+    ),
+    "insert unique": next(
+        uniques.insertion([NewJob("t", "new", delay=1, unique_key="k2", uniqueness=RULE)])
     ),
     "insert or replace": next(
         uniques.insertion(
@@ -161,6 +164,7 @@ INDEXES = {
     "insert": {"finished_jobs_pkey", "jobs_parked"},
     "insert again": {"finished_jobs_pkey", "jobs_parked"},
     "insert one": set(),
+    "insert one unique": {"jobs_task_id_key", "finished_jobs_pkey"},
     "insert unique": {"jobs_task_id_key", "finished_jobs_pkey", "jobs_parked"},
     "insert or replace": {
         "jobs_task_id_key",
@@ -241,7 +245,8 @@ READ_EVERYTHING = {
 
 # Pages that a statement may look at to find nothing, its one, or its hundreds of rows.
 PAGES = {
-    "insert unique": 100, "insert or replace": 100, "take turns": 50, "pass on": 50,
+    "insert one unique": 50, "insert unique": 100, "insert or replace": 100,
+    "take turns": 50, "pass on": 50,
     "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500,
     "fetch queue": 2500, "stage": 50,
     "prune": 50, "ack": 10_000, "audit": 700, "read": 20, "scheduled": 800, "overdue": 50,
