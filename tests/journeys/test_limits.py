@@ -200,7 +200,9 @@ def test_after_pause_has_returned_nothing_is_claimed(turnstile: Turnstile) -> No
     turnstile.wait(50)
 
     for _ in range(5):
+        began = time.monotonic()
         turnstile.app.queues.pause("journey")
+        print(f"pause() took {(time.monotonic() - began) * 1000:.0f} ms")
         [(paused_at,)] = turnstile.fleet.query("select clock_timestamp()")
         held = "select count(*) from pgtasks.jobs where state = 'executing'"
         eventually(lambda held=held: turnstile.fleet.query(held) == [(0,)])
