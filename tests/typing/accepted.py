@@ -36,6 +36,16 @@ def bound(self: Task[..., Any], order: int, *, urgent: bool = False) -> list[int
     return [order]
 
 
+@app.task(unique={"period": 60, "keys": ["order"]}, replace={"scheduled": ["args"]})
+def unique(order: int) -> int:
+    return order
+
+
+assert_type(unique.apply_async((1,), unique="until_executing").conflict, bool)
+assert_type(unique.delay(order=1), AsyncResult[int])
+unique.apply_async_many([(1,)], unique=True, replace_args=True)
+
+
 @app.task(bind=True)
 def tries(self: Task[..., Any], order: int) -> int:
     try:
