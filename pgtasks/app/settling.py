@@ -6,11 +6,12 @@ what became of a transaction whose end nobody was told of.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pgtasks import states
@@ -26,7 +27,7 @@ from pgtasks.exceptions import (
 )
 from pgtasks.storage import borrowed, settling
 from pgtasks.storage import jobs as storage
-from pgtasks.storage.errors import StorageBusy, StorageError
+from pgtasks.storage.errors import StorageBusy, StorageError, StorageUnavailable
 from pgtasks.storage.jobs import Acked, Settlement
 
 __all__ = [
@@ -67,8 +68,8 @@ class OwnEnd:
         self._queues: list[str] = []
         #: Everything is done but the commit.
         self._committing = False
-        #: The connection went away under the body.
-        self._lost = False
+        #: The body has begun; the connection went away under it.
+        self._begun = self._lost = False
 
     @property
     def has_ended(self) -> bool:
@@ -81,10 +82,16 @@ class OwnEnd:
     def watching(self, connection: Any) -> Iterator[None]:
         """Notice if the connection goes away meanwhile; afterwards nobody can tell."""
         below = borrowed.below(borrowed.holder(connection))
+        self._begun = True
         try:
             yield
-        except Exception:
-            self._lost = below is not None and borrowed.is_lost(below)
+        except Exception as error:
+            # The server's last word can be there before the end of the line is seen.
+            with suppress(Exception):
+                schema = self._app.conf.database_schema
+                borrowed.run(settling.mark(), on=connection, schema=schema)
+            said = settling.sqlstate(error) in _LAST_WORDS and _is_async(below)
+            self._lost = said or (below is not None and borrowed.is_lost(below))
             raise
 
     def returned(self, value: Any) -> None:
@@ -196,7 +203,9 @@ class OwnEnd:
         code = settling.sqlstate(error)
         behind = self._committing and (code is None or code[:2] in ("08", "57"))
         job = self._ending.job
-        if not (self._lost or behind) or isinstance(error, TaskPredicate):
+        # Without a transaction nothing was begun.
+        before = not self._begun and _is_out_of_reach(error)
+        if not (self._lost or behind or before) or isinstance(error, TaskPredicate):
             return
         # Attempts, where they are counted, are retries with their own pauses.
         if job.max_attempts is not None or not may_run_again(self._app, task, job):
@@ -231,6 +240,24 @@ class OwnEnd:
         if self._ignored is not None:
             raise self._ignored
         return self._value, self._concluded
+
+
+#: What the server says to a session that it ends.
+_LAST_WORDS = frozenset({"57P01", "57P02", "57P03"})
+
+
+def _is_async(below: Any) -> bool:
+    return below is None or inspect.iscoroutinefunction(getattr(below, "execute", None))
+
+
+def _is_out_of_reach(error: Exception) -> bool:
+    """Whether a driver, or we, could not begin because there is no line to the server."""
+    if isinstance(error, StorageError):
+        return isinstance(error, StorageUnavailable)
+    code = settling.sqlstate(error)
+    if code is None:
+        return type(error).__name__ in ("OperationalError", "InterfaceError")
+    return code[:2] in ("08", "57")
 
 
 def superseded(ending: Ending) -> Superseded:

@@ -384,3 +384,39 @@ def end_other_sessions(witness: Any) -> None:
         "where datname = current_database() and pid <> pg_backend_pid() "
         "and state like 'idle in transaction%'"
     )
+
+
+def test_a_connection_that_was_lost_between_two_jobs_costs_none(app, work, state, witness):
+    @app.task(bind=True, transactional=True)
+    def book(self) -> int:
+        self.connection.execute(ORDER)
+        return self.connection.info.backend_pid
+
+    first = book.delay()
+    work()
+    pid = state(first)[1]
+    witness.connection.execute("select pg_terminate_backend(%s, 5000)", [pid])
+    second = book.delay()
+    work()
+
+    assert state(second)[0] == "completed"
+    assert state(second)[1] != pid
+    assert witness.orders() == 2
+
+
+def test_a_server_that_is_out_of_reach_before_the_body_is_waited_for(app, work, state):
+    tries = []
+
+    def connect() -> Any:
+        tries.append(1)
+        url = app.database.url if len(tries) > 1 else "postgresql://127.0.0.1:1/nowhere"
+        return psycopg.connect(url)
+
+    @app.task(bind=True, transactional=connect)
+    def book(self) -> str:
+        return "done"
+
+    result = book.delay()
+    work()
+
+    assert state(result) == ("completed", "done", 2)
