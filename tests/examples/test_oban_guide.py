@@ -454,6 +454,16 @@ def test_a_book_is_copied_from_the_catalogue(shop: Shop) -> None:
     assert rows == [("The Book of 978-7", 0)]
 
 
+def test_a_book_that_is_being_looked_up_is_not_looked_up_beside(shop: Shop) -> None:
+    call = {"resource_type": "books", "resource_id": "978-8"}
+    calls = [{**call, "resource_id": number} for number in ("978-8", "978-9", "978-8")]
+
+    first, other, again = shop.data_sync.sync.delay_many(calls)
+
+    assert (first.id, again.conflict) == (again.id, True)
+    assert {shop.over(job.id)["state"] for job in (first, other)} == {"completed"}
+
+
 def test_all_books_are_looked_up_by_a_job_each(shop: Shop, books: list[str]) -> None:
     before = len(shop.ids_of("data_sync.sync"))
 
@@ -554,7 +564,7 @@ def test_its_own_tests_pass(shop: Shop, postgres: Any, template: str) -> None:
         )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
 # ── invoices ────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,8 @@
 
 export PGTASKS_DATABASE_URL=postgresql://localhost/bookshop
 pgtasks schema apply && psql "$PGTASKS_DATABASE_URL" -f schema.sql
-pgtasks -A bookshop worker -Q celery,mailers,webhooks,reports,low,critical
-python clock.py
+pgtasks -A bookshop worker -c 20 -Q celery,mailers:10,webhooks:5,reports:1,low:2,critical
+pgtasks -A bookshop beat
 """
 
 from __future__ import annotations

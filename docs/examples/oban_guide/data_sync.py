@@ -13,12 +13,13 @@ SERVICE = os.environ.get("BOOKSHOP_CATALOGUE", "http://127.0.0.1:8001")
 
 @app.task(
     max_attempts=5,
-    # unique={
-    #     "period": 300,
-    #     "fields": ["args", "queue"],
-    #     "keys": ["resource_type", "resource_id"],
-    #     "states": ["available", "scheduled", "executing"],
-    # },
+    # However often it is asked for: once in five minutes, and not beside itself.
+    unique={
+        "period": 300,
+        "fields": ["task", "kwargs"],
+        "keys": ["resource_type", "resource_id"],
+        "states": "incomplete",
+    },
 )
 def sync(*, resource_type: str, resource_id: str) -> str:
     with urlopen(f"{SERVICE}/{resource_type}/{resource_id}", timeout=10) as response:

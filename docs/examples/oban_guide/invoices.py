@@ -27,7 +27,8 @@ def wait(attempt: int) -> float:
     bind=True,
     max_attempts=5,
     backoff=wait,
-    # unique={"period": 3600, "fields": ["args"], "keys": ["order_id"]},
+    # Whether to draw it up anew makes no other job of it.
+    unique={"fields": ["task", "args"], "keys": ["order_id"], "states": "incomplete"},
 )
 def invoice(self, order_id: int, regenerate: bool = False) -> str:
     """Draw up the invoice of an order, unless it has one; ``regenerate`` does so anew."""

@@ -76,6 +76,15 @@ def test_who_signs_up_is_going_to_get_a_mail(address):
     assert job.max_attempts == 3
 
 
+def test_nobody_is_welcomed_twice(address):
+    customer_id = sign_up("Ann", address)
+
+    again = welcome.delay(customer_id)
+
+    assert again.conflict
+    assert assert_enqueued(welcome, args=(customer_id,)).task_id == again.id
+
+
 def test_who_cannot_sign_up_is_not(address):
     customer_id = sign_up("Ann", address)
     with pytest.raises(bookshop.psycopg.errors.UniqueViolation):

@@ -5,10 +5,7 @@ from __future__ import annotations
 from bookshop import app, connect, send_mail
 
 
-@app.task(
-    max_attempts=3,
-    # unique={"period": 300, "fields": ["args", "queue"]},
-)
+@app.task(max_attempts=3, unique={"period": 300, "fields": ["task", "args", "queue"]})
 def welcome(customer_id: int) -> str:
     with connect() as connection:
         customer = connection.execute(
