@@ -26,6 +26,7 @@ from aiosmtpd.smtp import SMTP
 from fix_client import state_as_it_was
 from fix_postgres import _database
 from helpers import eventually
+from pgtasks import telemetry
 from pgtasks.beat import Scheduler
 from pgtasks.testing import all_enqueued
 
@@ -145,6 +146,8 @@ def modules_of_the_guide() -> Iterator[dict[str, ModuleType]]:
     try:
         yield {name: importlib.import_module(name) for name in MODULES}
     finally:
+        # What one of them has attached in this process would be heard by other tests.
+        telemetry.detach("bookshop")
         sys.path.remove(str(GUIDE))
         for name, module in hidden.items():
             sys.modules.pop(name, None)

@@ -57,7 +57,9 @@ def test_the_body_runs_in_atomic_and_settles_the_job_there(project: Any) -> None
         CLEAN,
     )
 
-    assert answer == [[0, 1], [["discarded"], 0], [0, 1], 1, [["completed"], 1]]
+    assert answer[:3] == [[0, 1], [["discarded"], 0], [0, 1]]
+    # Who waits for the result may hear of the commit before Django's callback does.
+    assert sorted(answer[3:], key=str) == [1, [["completed"], 1]]
 
 
 def test_an_error_behind_the_commit_undoes_nothing(project: Any) -> None:
