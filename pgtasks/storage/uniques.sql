@@ -32,7 +32,12 @@ new as materialized (
         offset 0
     ) as held on true
     left join lateral (
-        select id, state, inserted_at, scheduled_at, true as live
+        -- What a person holds counts as what it will be, and what waits for a limit as one
+        -- that may run.
+        select id, case when coalesce(held, state) = 'suspended' and parked is not null
+                             and awaits is null then 'available'
+                        else coalesce(held, state) end as state,
+               inserted_at, scheduled_at, true as live
         from pgtasks.jobs
         where jobs.task_id = held.task_id
         union all
@@ -113,7 +118,10 @@ with held as materialized (
            or (job.live and holding.task_id = %(task_id)s::text) as blocked
     from pgtasks.unique_keys as holding
     left join lateral (
-        select id, state, inserted_at, scheduled_at, true as live
+        select id, case when coalesce(held, state) = 'suspended' and parked is not null
+                             and awaits is null then 'available'
+                        else coalesce(held, state) end as state,
+               inserted_at, scheduled_at, true as live
         from pgtasks.jobs
         where jobs.task_id = holding.task_id
         union all

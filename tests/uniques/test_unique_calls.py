@@ -82,6 +82,21 @@ def test_unless_its_state_is_named(each_app: Celery, desk: Any) -> None:
     assert report.delay().conflict
 
 
+def test_what_is_held_or_waits_for_a_limit_waits_all_the_same(postgres_app: Celery) -> None:
+    waiting = ["scheduled", "available", "executing", "retryable"]
+
+    @postgres_app.task(unique={"states": waiting}, concurrency=1)
+    def report(year): ...
+
+    first, held = report.delay(2024), report.delay(2025)
+    postgres_app.jobs.hold(held)
+    again = [report.delay(year) for year in (2024, 2025)]
+    many = report.delay_many([(2024,), (2025,)])
+
+    assert [each.id for each in again] == [first.id, held.id]
+    assert [each.id for each in many] == [first.id, held.id]
+
+
 def test_a_period_ends(each_app: Celery) -> None:
     @each_app.task(unique={"period": 0.001})
     def report(): ...
