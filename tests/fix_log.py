@@ -17,6 +17,20 @@ VARIABLES = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _levels_as_they_were() -> Iterator[None]:
+    """A worker that runs in this process sets the level of all logs, and leaves it so.
+
+    For a module, whose own fixtures come after this one and may hold such a worker.
+    """
+    loggers = [logging.getLogger(name) for name in NAMES]
+    before = [(each, each.level, each.propagate, each.disabled) for each in loggers]
+    yield
+    for logger, level, propagate, disabled in before:
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, disabled
+
+
 @pytest.fixture
 def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the test sets up is taken down after it."""

@@ -23,8 +23,10 @@ from helpers import eventually
 HERE = Path(__file__).parent
 QUEUE = "bad"
 FINAL = ("completed", "discarded", "cancelled")
-LATEST = 1.0
-"""Seconds that a neighbour may take from being due, and to be seen, to its end."""
+LATEST = 4.0
+"""Seconds that a neighbour may take from being due, and to be seen, to its end. One on a
+machine that does nothing else: 0.43 s was the worst seen there, 2.0 s where other tests and
+other machines took their share."""
 
 SECRET = "hunter2-is-no-password"
 LONGEST_TEXT = 2**16
