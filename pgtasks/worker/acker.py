@@ -112,7 +112,17 @@ class Acker(Service):
                 # In flight first: the backlog is never seen as empty in between.
                 self._in_flight += 1
                 batch.append(self._waiting.popleft())
-            self._write(batch)
+            # Those that have settled themselves are told of here all the same: who hears of it
+            # may ask the database, for which no thread of a pool has time.
+            themselves = [each for each in batch if each.written is not None]
+            if themselves:
+                self._on_settled(themselves)
+                self._on_runnable(
+                    {queue for each in themselves for queue in each.written or ()}
+                )
+                batch = [each for each in batch if each.written is None]
+            if batch:
+                self._write(batch)
             self._in_flight = 0
             with self._idle:
                 self._idle.notify_all()

@@ -136,11 +136,6 @@ class Books:
 
     def settled(self, settlement: Settlement, job: Job | None) -> None:
         """A job has ended or given up its turn."""
-        if settlement.written is not None:
-            # By itself, in its own transaction.
-            self._on_settled([settlement])
-            self._on_runnable(set(settlement.written))
-            return
         self.acker.put(settlement)
 
     def unbegun(self, job: Job) -> None:
