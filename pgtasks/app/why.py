@@ -18,9 +18,8 @@ from pgtasks.app.why_reasons import (
     Reason,
     knows,
     shown_moment,
-    shown_span,
 )
-from pgtasks.utils.text import pluralize
+from pgtasks.utils.text import pluralize, short_span
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
@@ -335,7 +334,7 @@ def crowded(question: Question) -> Iterator[Reason]:
         return
     names = {each.id: each.name for each in serving}
     what = ", ".join(
-        f"{each.task}[{each.task_id}] for {shown_span(each.since)} on {names[each.worker]}"
+        f"{each.task}[{each.task_id}] for {short_span(each.since)} on {names[each.worker]}"
         for each in sorted(busy, key=lambda each: -each.since)[:3]
     )
     yield Reason(

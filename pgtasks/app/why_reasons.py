@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.utils.text import short_span
+
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.app.job_info import JobInfo
     from pgtasks.storage.diagnosis import Gate
     from pgtasks.storage.workers import Worker
 
-__all__ = ["Diagnosis", "Question", "Reason", "knows", "shown_moment", "shown_span"]
+__all__ = ["Diagnosis", "Question", "Reason", "knows", "shown_moment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +130,5 @@ def shown_moment(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "at an unknown time"
     seconds = (now - moment).total_seconds()
-    span = f"{shown_span(seconds)} ago" if seconds >= 0 else f"in {shown_span(-seconds)}"
+    span = f"{short_span(seconds)} ago" if seconds >= 0 else f"in {short_span(-seconds)}"
     return f"{span} ({moment:%Y-%m-%d %H:%M:%S} UTC)"
-
-
-def shown_span(seconds: float) -> str:
-    """Seconds, in the largest unit of which there are two."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if round(seconds / size, 1) >= 2:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from pgtasks.cli.background import PATIENCE, Detached, detach
-from pgtasks.cli.daemon import daemon_options
+from pgtasks.cli.daemon import daemon_options, loglevel_option
 from pgtasks.cli.invocation import EX_CONFIG, Failure, Invocation, users_traceback
-from pgtasks.cli.options import LOG_LEVEL, Command, option
+from pgtasks.cli.options import Command, option
 from pgtasks.cli.process import become, pid_file
 from pgtasks.cli.readiness import await_database
 
@@ -58,15 +58,7 @@ logger = logging.getLogger("celery.beat")
     group="Beat Options",
     help="Name of the beat. Expands: %h (host name), %n (name) and %d (domain).",
 )
-@option(
-    "-l",
-    "--loglevel",
-    group="Beat Options",
-    type=LOG_LEVEL,
-    default="WARNING",
-    metavar="LEVEL",
-    help="What to log: DEBUG, INFO, WARNING (the default), ERROR, CRITICAL or FATAL.",
-)
+@loglevel_option("Beat Options")
 @daemon_options
 @click.pass_context
 def beat(ctx: click.Context, /, **options: Any) -> None:

@@ -1,15 +1,16 @@
-"""The options of commands that run on, for init scripts."""
+"""The options of commands that run on: their log, and what init scripts say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import option
+from pgtasks.cli.options import LOG_LEVEL, option
 
-__all__ = ["daemon_options"]
+__all__ = ["daemon_options", "loglevel_option"]
 
 _OPTIONS = {
     ("-f", "--logfile"): (
@@ -45,3 +46,16 @@ def daemon_options(command: Any) -> Any:
         )
         command = add(command)
     return command
+
+
+def loglevel_option(group: str) -> Callable[[Any], Any]:
+    """Add ``-l`` under a heading; a decorator."""
+    return option(
+        "-l",
+        "--loglevel",
+        group=group,
+        type=LOG_LEVEL,
+        default="WARNING",
+        metavar="LEVEL",
+        help="What to log: DEBUG, INFO, WARNING (the default), ERROR, CRITICAL or FATAL.",
+    )

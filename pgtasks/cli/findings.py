@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pgtasks.utils.text import short_span
+
 __all__ = ["PATIENCE", "Finding", "ago", "split"]
 
 PATIENCE = 15.0
@@ -36,7 +38,4 @@ def split(text: str) -> tuple[str, str]:
 
 def ago(seconds: float) -> str:
     """A duration as people say it."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.1f} s ago"
+    return f"{short_span(seconds, 1)} ago"

@@ -10,7 +10,7 @@ from pgtasks.cli.inspect import NOBODY, destination_options, unavailable
 from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
 from pgtasks.cli.options import Command
 from pgtasks.cli.output import clean
-from pgtasks.utils.text import pluralize
+from pgtasks.utils.text import pluralize, short_span
 
 __all__ = ["status"]
 
@@ -62,7 +62,7 @@ def status(
             if leader.sits and (not destination or leader.node in destination):
                 out.note(
                     f"{clean(leader.node)} leads the {clean(leader.office)} since "
-                    f"{naturally(leader.duration)} (term {leader.term})."
+                    f"{short_span(leader.duration)} (term {leader.term})."
                 )
         tell_metrics(out, app.database.run(upkeep.kept("jobs")))
     for worker in known:
@@ -75,14 +75,6 @@ def status(
         raise Failure(NOBODY, EX_UNAVAILABLE)
     if not as_json and not out.quiet:
         out.say(f"\n{len(replies)} {pluralize(len(replies), 'node')} online.")
-
-
-def naturally(seconds: float) -> str:
-    """A time as people say it: 45 s, 12 min, 7 h, 3 days."""
-    for most, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < most:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.0f} days"
 
 
 def tell_metrics(out: Any, kept: Any) -> None:
@@ -105,11 +97,11 @@ def tell_metrics(out: Any, kept: Any) -> None:
                 row.get("available", 0),
                 row.get("executing", 0),
                 row.get("scheduled", 0) + row.get("retryable", 0),
-                naturally(row["age"]) if "age" in row else "",
+                short_span(row["age"]) if "age" in row else "",
                 f"{row.get('rate', 0.0):.1f}",
             )
             for queue, row in sorted(queues.items())
         ]
         columns = ("queue", "waiting", "running", "later", "oldest waits", "ended a second")
         out.table(columns, rows)
-        out.note(f"Counted {naturally(kept.age)} ago.")
+        out.note(f"Counted {short_span(kept.age)} ago.")

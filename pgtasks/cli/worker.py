@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from pgtasks.cli.background import PATIENCE, Detached, detach
-from pgtasks.cli.daemon import daemon_options
+from pgtasks.cli.daemon import daemon_options, loglevel_option
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import COMMAS, LOG_LEVEL, Command, option
+from pgtasks.cli.options import COMMAS, Command, option
 
 __all__ = ["worker"]
 
@@ -113,15 +113,7 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     metavar="PATH",
     why="what it kept there is in the database.",
 )
-@option(
-    "-l",
-    "--loglevel",
-    group="Worker Options",
-    type=LOG_LEVEL,
-    default="WARNING",
-    metavar="LEVEL",
-    help="What to log: DEBUG, INFO, WARNING (the default), ERROR, CRITICAL or FATAL.",
-)
+@loglevel_option("Worker Options")
 @_accepted(
     "-O",
     "--optimization",

@@ -9,12 +9,9 @@ woken as (
     from (select distinct queue from fresh where state = 'available') as fresh
 )
 
--- name: cancel
--- What has not begun ends here and now, and counts in its chord like any other end.
--- Locked in order, as acknowledgements lock (R8).
-with
--- include: given
-wanted as materialized (
+-- fragment: waiting
+-- Those of the ids that have not begun, locked in order, as acknowledgements lock (R8).
+waiting as materialized (
     select job.id
     from given
     cross join pgtasks.jobs as job
@@ -25,9 +22,15 @@ wanted as materialized (
     order by job.id + 0
     for update of job
 ),
+
+-- name: cancel
+-- What has not begun ends here and now, and counts in its chord like any other end.
+with
+-- include: given
+-- include: waiting
 ended as (
     delete from pgtasks.jobs as job
-    where job.id = any(array(select id from wanted))
+    where job.id = any(array(select id from waiting))
     returning job.id, job.scheduled_at, job.inserted_at, job.attempted_at, job.expires_at,
               job.claim_token, job.worker, 'cancelled'::pgtasks.job_state as state,
               job.attempt, job.retries, job.max_attempts, job.crashes, job.lost,
@@ -210,17 +213,7 @@ select null, notified from woken
 -- the body runs, and fails by what is missing.
 with
 -- include: given
-waiting as materialized (
-    select job.id
-    from given
-    cross join pgtasks.jobs as job
-    where job.task_id = any(%(task_ids)s::text[])
-      and job.state in ('suspended', 'scheduled', 'available', 'retryable')
-      and
-      -- include: unfinished
-    order by job.id + 0
-    for update of job
-),
+-- include: waiting
 ended as (
     delete from pgtasks.jobs as job
     where job.id = any(array(select id from waiting))

@@ -171,6 +171,16 @@ select null, pg_notify('pgtasks.jobs', fresh.queue)::text
 union all
 select null, set_config('synchronous_commit', 'off', true) where not %(durable)s::boolean
 
+-- fragment: taken
+-- What a claim makes of a job.
+    state = 'executing',
+    attempt = least(job.attempt, 2147483646) + 1,
+    attempted_at = clock_timestamp(),
+    worker = %(worker)s::uuid,
+    claim_token = %(token)s::uuid,
+    rerun = coalesce(job.max_attempts > 1, false) or job.task = any(%(rerunnable)s::text[]),
+    abandoned = false
+
 -- fragment: claimed
 -- What is too large is left in the table: 300 MB in one row would cost its neighbours
 -- seconds. The size that comes instead tells the job's reader to refuse it (R11).
@@ -200,13 +210,8 @@ select null, set_config('synchronous_commit', 'off', true) where not %(durable)s
 -- The claim for a worker of one queue: what `fetch` says, in a plan of half the size,
 -- 140 µs instead of 220 for a job that comes alone.
 update pgtasks.jobs as job
-set state = 'executing',
-    attempt = least(job.attempt, 2147483646) + 1,
-    attempted_at = clock_timestamp(),
-    worker = %(worker)s::uuid,
-    claim_token = %(token)s::uuid,
-    rerun = coalesce(job.max_attempts > 1, false) or job.task = any(%(rerunnable)s::text[]),
-    abandoned = false
+set
+-- include: taken
 where job.id = any(array(
     select jobs.id
     from pgtasks.jobs
@@ -259,13 +264,8 @@ with runnable as materialized (
     limit %(demand)s
 )
 update pgtasks.jobs as job
-set state = 'executing',
-    attempt = least(job.attempt, 2147483646) + 1,
-    attempted_at = clock_timestamp(),
-    worker = %(worker)s::uuid,
-    claim_token = %(token)s::uuid,
-    rerun = coalesce(job.max_attempts > 1, false) or job.task = any(%(rerunnable)s::text[]),
-    abandoned = false
+set
+-- include: taken
 -- An array, not a join: while the statistics say that the table is empty the planner
 -- would read all of it and look each row up in the CTE.
 where job.id = any(array(select id from runnable))

@@ -242,14 +242,9 @@ placed as (
 ),
 job as (
     update pgtasks.jobs as job
-    set state = 'executing',
-        attempt = least(job.attempt, 2147483646) + 1,
-        attempted_at = clock_timestamp(),
-        worker = %(worker)s::uuid,
-        claim_token = %(token)s::uuid,
-        rerun = coalesce(job.max_attempts > 1, false) or job.task = any(%(rerunnable)s::text[]),
-        abandoned = false,
-        parked = case when job.parked is not null then '' end
+    set
+-- include: taken
+        , parked = case when job.parked is not null then '' end
     where job.id = any(array(select id from winner))
     returning job.*
 ),

@@ -1,5 +1,21 @@
 -- fragments of: jobs.sql
 
+-- fragment: holder
+-- The job of `owner`, running or over. What a person holds counts as what it will be, and
+-- what waits for a limit as one that may run.
+        select id, case when coalesce(held, state) = 'suspended' and parked is not null
+                             and awaits is null then 'available'
+                        else coalesce(held, state) end as state,
+               inserted_at, scheduled_at, true as live
+        from pgtasks.jobs
+        where jobs.task_id = owner.task_id
+        union all
+        select id, state, inserted_at, scheduled_at, false
+        from pgtasks.finished_jobs
+        where finished_jobs.task_id = owner.task_id
+        order by live desc
+        limit 1
+
 -- fragment: contest
 -- Who has each key, and whether he keeps others out, all by one snapshot: whoever was
 -- there in it is found in one of the two tables, running or over. Each lookup is by key
@@ -7,7 +23,7 @@
 -- then), and what it finds stands beside the job: to join it later compares each with each.
 new as materialized (
     select row_number() over () as place, document.*,
-           held.task_id as holder, job.id as holder_id,
+           owner.task_id as holder, job.id as holder_id,
            coalesce(
                job.state = any(document.blocks)
                and (document.period is null
@@ -17,7 +33,7 @@ new as materialized (
                false) as blocked,
            -- The first try of this very insert has taken it, or its job is under way still.
            coalesce(
-               held.task_id = document.task_id
+               owner.task_id = document.task_id
                and (job.live or (%(again)s::boolean and job.id is not null)),
                false) as own
     from json_to_recordset(%(jobs)s::json) as document (
@@ -30,22 +46,9 @@ new as materialized (
         from pgtasks.unique_keys as holding
         where holding.key = document.unique_key
         offset 0
-    ) as held on true
+    ) as owner on true
     left join lateral (
-        -- What a person holds counts as what it will be, and what waits for a limit as one
-        -- that may run.
-        select id, case when coalesce(held, state) = 'suspended' and parked is not null
-                             and awaits is null then 'available'
-                        else coalesce(held, state) end as state,
-               inserted_at, scheduled_at, true as live
-        from pgtasks.jobs
-        where jobs.task_id = held.task_id
-        union all
-        select id, state, inserted_at, scheduled_at, false
-        from pgtasks.finished_jobs
-        where finished_jobs.task_id = held.task_id
-        order by live desc
-        limit 1
+        -- include: holder
     ) as job on true
 ),
 granted as (
@@ -107,7 +110,7 @@ where not %(durable)s::boolean
 -- The everyday call of a task that is unique, one plain job: what `insert` says, in half
 -- the time.
 with held as materialized (
-    select holding.task_id as holder, job.id,
+    select owner.task_id as holder, job.id,
            coalesce(
                job.state = any(%(blocks)s::text::pgtasks.job_state[])
                and (%(period)s::float8 is null
@@ -115,23 +118,12 @@ with held as materialized (
                             else job.inserted_at end
                        >= clock_timestamp() - make_interval(secs => %(period)s::float8)),
                false)
-           or (job.live and holding.task_id = %(task_id)s::text) as blocked
-    from pgtasks.unique_keys as holding
+           or (job.live and owner.task_id = %(task_id)s::text) as blocked
+    from pgtasks.unique_keys as owner
     left join lateral (
-        select id, case when coalesce(held, state) = 'suspended' and parked is not null
-                             and awaits is null then 'available'
-                        else coalesce(held, state) end as state,
-               inserted_at, scheduled_at, true as live
-        from pgtasks.jobs
-        where jobs.task_id = holding.task_id
-        union all
-        select id, state, inserted_at, scheduled_at, false
-        from pgtasks.finished_jobs
-        where finished_jobs.task_id = holding.task_id
-        order by live desc
-        limit 1
+        -- include: holder
     ) as job on true
-    where holding.key = %(unique_key)s::text
+    where owner.key = %(unique_key)s::text
 ),
 granted as (
     insert into pgtasks.unique_keys as taken (key, task_id, follows, until)

@@ -19,7 +19,6 @@ __all__ = [
     "beat",
     "bury",
     "describe",
-    "forget",
     "graves",
     "live",
     "look",
@@ -266,8 +265,3 @@ def rescue(
 def audit(id: str) -> Query[list[Held]]:
     """What the table says this worker has held for more than a second (R13)."""
     return Query(SQL["audit"], {"id": id}, lambda rows: [Held(*row) for row in rows])
-
-
-def forget(age: float) -> Query[int]:
-    """Delete the rows of up to 100 workers that are gone since ``age`` seconds."""
-    return Query(SQL["forget"], {"age": age}, len)

@@ -185,18 +185,3 @@ select id, claim_token::text, task_id
 from pgtasks.jobs
 where worker = %(id)s::uuid and state = 'executing'
   and attempted_at < clock_timestamp() - interval '1 second'
-
--- name: forget
--- Rows of workers long gone; their jobs were rescued by many sweeps since.
-with gone as materialized (
-    select worker.id
-    from pgtasks.workers as worker
-    where coalesce(worker.dead_at, worker.stopped_at) < clock_timestamp() - make_interval(secs => %(age)s)
-      and not exists (select from pgtasks.jobs as job where job.state = 'executing' and job.worker = worker.id)
-    limit 100
-    for update skip locked
-)
-delete from pgtasks.workers as worker
-using gone
-where worker.id = gone.id
-returning worker.id::text

@@ -26,6 +26,7 @@ __all__ = [
     "remove_repeating_from_task",
     "safe_repr",
     "safe_str",
+    "short_span",
     "simple_format",
     "str_to_list",
     "truncate",
@@ -129,6 +130,19 @@ def indent(t: str, indent: int = 0, sep: str = "\n") -> str:
 def pluralize(n: float, text: str, suffix: str = "s") -> str:
     """``text`` with the plural's suffix unless ``n`` is one."""
     return text if n == 1 else text + suffix
+
+
+def short_span(seconds: float, digits: int = 0) -> str:
+    """A time in the largest unit of which there are two: 45 s, 12 min, 7 h, 3 d.
+
+    Args:
+        seconds: How long it is; less than nothing is nothing.
+        digits: Behind the point, where it is shown in seconds.
+    """
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if round(seconds / size, 1) >= 2:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.{digits}f} s"
 
 
 def pretty(
