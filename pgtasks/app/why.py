@@ -223,7 +223,7 @@ def paused(question: Question) -> Iterator[Reason]:
         moment = datetime.fromtimestamp(since, timezone.utc)
         yield Reason(
             "paused",
-            f"Its queue {job.queue} is paused, {shown_moment(moment, question.now)}.",
+            f"Its queue {job.queue} was paused {shown_moment(moment, question.now)}.",
             f"To resume it: pgtasks queues resume {job.queue}",
             {"queue": job.queue, "paused_at": moment.isoformat()},
         )

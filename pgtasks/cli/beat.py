@@ -14,7 +14,7 @@ from pgtasks.cli.background import PATIENCE, Detached, detach
 from pgtasks.cli.daemon import daemon_options, loglevel_option
 from pgtasks.cli.invocation import EX_CONFIG, Failure, Invocation, users_traceback
 from pgtasks.cli.options import Command, option
-from pgtasks.cli.process import become, pid_file
+from pgtasks.cli.process import become, log_file, pid_file
 from pgtasks.cli.readiness import await_database
 
 __all__ = ["beat"]
@@ -105,15 +105,6 @@ def _run(
     if settings:
         app.config_from_cmdline(settings)
     become(*(options.pop(name) for name in ("uid", "gid", "umask")))
-    if keeps_jobs_in_memory(app):
-        # A scheduler of one's own may know what to do with that.
-        invocation.out.note(
-            "The application keeps its jobs in memory (broker_url), where no worker finds "
-            "what this beat sends. Name a database: postgresql://user@host/name, or none at "
-            "all for the embedded one."
-        )
-    else:
-        await_database(app, logger)
     name = beat_nodename(options["hostname"])
     path, options["logfile"] = (
         options[each] and node_format(str(options[each]), name)
@@ -127,7 +118,20 @@ def _run(
     )
     _guard(program, "init_loader")
     _look_for(program.scheduler_cls)
-
+    with log_file(options["logfile"]):
+        # What is printed, the banner, is not for the log yet.
+        app.log.setup(
+            options["loglevel"], options["logfile"], colorize=invocation.out.color
+        )
+    if keeps_jobs_in_memory(app):
+        # A scheduler of one's own may know what to do with that.
+        invocation.out.note(
+            "The application keeps its jobs in memory (broker_url), where no worker finds "
+            "what this beat sends. Name a database: postgresql://user@host/name, or none at "
+            "all for the embedded one."
+        )
+    else:
+        await_database(app, logger)
     if background is not None:
         there = background
         there.log_to(options["logfile"])

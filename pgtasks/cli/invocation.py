@@ -94,6 +94,23 @@ class Invocation:
             return get_current_app()
         return _find(self.named) if isinstance(self.named, str) else self.named
 
+    @property
+    def reached(self) -> Any:
+        """The application, once its database has answered.
+
+        Its operations wait out an outage; a person in front of a terminal is to be told.
+
+        Raises:
+            StorageError: It does not answer; the message says what to do.
+        """
+        from pgtasks.app.connection import keeps_jobs_in_memory
+        from pgtasks.storage import health
+
+        app = self.application
+        if not keeps_jobs_in_memory(app):
+            app.database.run(health.ping())
+        return app
+
     def _tell_environment(self) -> None:
         # Where the settings look first, and the processes of a worker too.
         for name, value in (

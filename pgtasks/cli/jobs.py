@@ -82,7 +82,7 @@ def jobs(ctx: click.Context, /, **options: Any) -> None:
         _refuse_options_in_front(ctx)
         return
     invocation = ctx.ensure_object(Invocation)
-    app, out = invocation.application, invocation.out
+    app, out = invocation.reached, invocation.out
     filters = filters_of(options)
     if filters.get("kwargs"):
         app.loader.import_default_modules()
@@ -191,7 +191,7 @@ class _usage:
 def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
     """Show everything about the job TASK_ID: arguments, times, errors, what it leads to."""
     invocation = ctx.ensure_object(Invocation)
-    job = invocation.application.jobs.get(task_id)
+    job = invocation.reached.jobs.get(task_id)
     if as_json:
         invocation.out.json({**job.as_dict(), "call": job.call})
     else:
@@ -234,7 +234,7 @@ def _carry_out(
         operate: The operation of `app.jobs`.
     """
     invocation = ctx.ensure_object(Invocation)
-    app, out = invocation.application, invocation.out
+    app, out = invocation.reached, invocation.out
     ids, batch = list(options["task_ids"]), options["batch"]
     as_json, dry_run = options["as_json"], options["dry_run"]
     filters = filters_of(options)
@@ -398,7 +398,7 @@ def why(ctx: click.Context, task_id: str, as_json: bool) -> None:
     """Say why the job TASK_ID does not run, and what to do about it."""
     invocation = ctx.ensure_object(Invocation)
     out = invocation.out
-    found = invocation.application.jobs.why(task_id)
+    found = invocation.reached.jobs.why(task_id)
     if as_json:
         out.json(found.as_dict())
         return

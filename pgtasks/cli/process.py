@@ -11,7 +11,7 @@ from pgtasks.exceptions import SecurityError
 from pgtasks.platforms import EX_CANTCREAT, Pidfile, maybe_drop_privileges
 from pgtasks.platforms.pidfile import LockFailed
 
-__all__ = ["EX_CANTCREAT", "become", "pid_file", "warn_of_root"]
+__all__ = ["EX_CANTCREAT", "become", "log_file", "pid_file", "warn_of_root"]
 
 EX_NOUSER = 67
 
@@ -50,6 +50,23 @@ def pid_file(path: str | None) -> Iterator[None]:
         # Children that were forked leave through here too, and it is not theirs.
         if os.getpid() == owner:
             lock.release()
+
+
+@contextmanager
+def log_file(path: str | None) -> Iterator[None]:
+    """Begin to log there.
+
+    Raises:
+        Failure: It cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Failure(
+            f"Cannot write the log file {path}: {error.strerror}. Choose another place with "
+            f"--logfile.",
+            EX_CANTCREAT,
+        ) from error
 
 
 # ── who it is ───────────────────────────────────────────────────────────────────────────

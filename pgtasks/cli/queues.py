@@ -21,8 +21,12 @@ class _Group(click.Group):
     """Commands below one that does something itself, when it is called without them."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run what was asked for; what a queue cannot be told is a mistake of the words."""
         ctx.ensure_object(Invocation)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(str(error), ctx) from error
 
 
 @click.group(cls=_Group, invoke_without_command=True)
@@ -106,7 +110,7 @@ def _document(queue: Queue) -> dict[str, Any]:
 
 
 def _queues(ctx: click.Context) -> Queues:
-    return ctx.ensure_object(Invocation).application.queues  # type: ignore[no-any-return]
+    return ctx.ensure_object(Invocation).reached.queues  # type: ignore[no-any-return]
 
 
 def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -234,16 +238,11 @@ def limit(
 ) -> None:
     """Limit a queue, or a task, in all workers together."""
     what = clean(name or task or "")
-    try:
-        if remove:
-            found = _queues(ctx).unlimit(name, task=task)
-            _said(
-                ctx,
-                f"{what}: {'the limit is gone' if found else 'there was no limit'}",
-                None,
-            )
-        else:
-            _queues(ctx).limit(name, task=task, concurrency=concurrency, rate=rate)
-            _said(ctx, f"Limited {what}", None)
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
+    if remove:
+        found = _queues(ctx).unlimit(name, task=task)
+        _said(
+            ctx, f"{what}: {'the limit is gone' if found else 'there was no limit'}", None
+        )
+    else:
+        _queues(ctx).limit(name, task=task, concurrency=concurrency, rate=rate)
+        _said(ctx, f"Limited {what}", None)

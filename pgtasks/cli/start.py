@@ -15,7 +15,7 @@ import click
 from pgtasks import signals
 from pgtasks.app.detection import tell_of_idle
 from pgtasks.cli.invocation import Failure, Invocation, users_traceback
-from pgtasks.cli.process import EX_CANTCREAT, become, pid_file, warn_of_root
+from pgtasks.cli.process import become, log_file, pid_file, warn_of_root
 from pgtasks.cli.readiness import await_database
 from pgtasks.exceptions import SecurityWarning
 from pgtasks.utils.nodenames import WORKER_DIRECT_QUEUE_FORMAT, node_format
@@ -208,7 +208,7 @@ class Start:
 
     def _set_up_logging(self, warning: str | None) -> Any:
         logfile = self._path("logfile")
-        try:
+        with log_file(logfile):
             custom = self.app.log.setup(
                 self.options["loglevel"],
                 logfile,
@@ -216,12 +216,6 @@ class Start:
                 colorize=self.invocation.out.color,
                 hostname=self.hostname,
             )
-        except OSError as error:
-            raise Failure(
-                f"Cannot write the log file {logfile}: {error.strerror}. Choose another "
-                f"place with --logfile.",
-                EX_CANTCREAT,
-            ) from error
         if self._background:
             self._background.log_to(logfile)
         if warning:

@@ -61,7 +61,7 @@ def status(
         for leader in app.database.run(leaders.sitting()):
             if leader.sits and (not destination or leader.node in destination):
                 out.note(
-                    f"{clean(leader.node)} leads the {clean(leader.office)} since "
+                    f"{clean(leader.node)} has led the {clean(leader.office)} for "
                     f"{short_span(leader.duration)} (term {leader.term})."
                 )
         tell_metrics(out, app.database.run(upkeep.kept("jobs")))

@@ -39,12 +39,12 @@ class Program:
         self.folder, self.url = folder, url
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, url: str = "") -> subprocess.Popen[bytes]:
         with self.path(len(self.processes)).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pgtasks", "-A", "tasks", *words],
                 cwd=self.folder,
-                env={**os.environ, "PGTASKS_DATABASE_URL": self.url},
+                env={**os.environ, "PGTASKS_DATABASE_URL": url or self.url},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -93,7 +93,7 @@ def test_beat_sends_what_is_due_until_it_is_told_to_stop(program: Program):
     assert pid == process.pid
     assert status == 0
     assert not (program.folder / "beat.pid").exists()
-    assert "celery beat v" in program.log()
+    assert "\ncelery beat v" in "\n" + program.log(), "printed, not logged"
     assert ". scheduler -> pgtasks.beat.persistent.PersistentScheduler" in program.log()
     assert "Scheduler: Sending due task often (tasks.add)" in program.log()
     assert program.jobs("[1, 1]") == 0
@@ -176,3 +176,18 @@ def test_a_beat_whose_jobs_no_worker_finds_says_so(program: Program):
 
     assert ended(process) == 0
     assert "no worker finds what this beat sends" in program.log()
+
+
+def test_a_beat_without_a_database_waits_for_one_and_says_so(program: Program):
+    process = program.start("beat", url="postgresql://127.0.0.1:1/nothing")
+    eventually(lambda: "Trying again in" in program.log(), message=program.log)
+
+    assert process.poll() is None
+    assert "Start the server, or correct host and port" in program.log()
+
+
+def test_a_log_that_cannot_be_written_is_told(program: Program):
+    process = program.start("beat", "-f", "nowhere/beat.log")
+
+    assert process.wait(timeout=20) == 73
+    assert "Cannot write the log file nowhere/beat.log" in program.log()

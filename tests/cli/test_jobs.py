@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pgtasks import Celery
+
 
 @pytest.fixture
 def jobs(app):
@@ -235,3 +237,16 @@ def test_why_says_what_is_the_case_and_what_to_do(run, jobs):
     ]
     found = json.loads(run("why", "later", "--json").stdout)
     assert [reason["code"] for reason in found["reasons"]] == ["scheduled", "no_worker"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("jobs",), ("jobs", "cancel", "--state", "available"), ("why", "x"), ("queues",)],
+)
+def test_nobody_waits_for_a_database_that_is_not_there(run, words):
+    nowhere = Celery("nowhere", broker="postgresql://127.0.0.1:1/x", set_as_current=False)
+    answer = run(*words, app=nowhere)
+
+    assert answer.exit_code == 69
+    assert "Start the server, or correct host and port" in answer.stderr
+    assert "Given up after" not in answer.stderr, "it was tried again and again"

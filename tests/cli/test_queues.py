@@ -68,6 +68,9 @@ def test_pausing_a_queue_shows_and_resuming_it_too(run, app):
     [
         (["pause"], "Name a queue, or say --all."),
         (["pause", "mail", "--all"], "Name a queue, or say --all."),
+        (["pause", "*"], "pause_all()"),
+        (["scale", "*", "--limit", "3"], "is not the name of a queue"),
+        (["start", ""], "is not the name of a queue"),
         (["limit", "mail"], "give concurrency= or rate="),
         (["limit", "mail", "--rate", "fast"], "'100/m'"),
         (["limit", "--rate", "5/s"], "name one of them"),

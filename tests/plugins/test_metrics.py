@@ -116,6 +116,6 @@ def test_status_says_who_leads_since_when_and_for_which_term(busy):
         prog_name="pgtasks",
     )
 
-    assert "celery@test leads the plugins since 0 s (term 1)." in answer.output, (
+    assert "celery@test has led the plugins for 0 s (term 1)." in answer.output, (
         answer.output
     )
