@@ -21,7 +21,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from corpus import Case, cases
-from workplace import LONGEST_TEXT, SECRET, Workplace, check_log, pgtasks
+from workplace import LONGEST_TEXT, SECRET, Workplace, check_log, in_time, pgtasks
 
 from helpers import children, eventually
 from pgtasks.storage import health, jobs, schema
@@ -72,7 +72,7 @@ def test_a_bad_row(
     request: pytest.FixtureRequest,
 ):
     play = PLAYS.get(case.id) or PLAYS[case.expect]
-    play(Scene(case, workplace, behaviour, request))
+    in_time(lambda: play(Scene(case, workplace, behaviour, request)))
 
 
 PLAYS: dict[str, Callable[[Scene], None]] = {}

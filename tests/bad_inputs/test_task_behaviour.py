@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from corpus import Case, cases
-from workplace import LONGEST_TEXT, Workplace, check_log
+from workplace import LONGEST_TEXT, Workplace, check_log, in_time
 
 from helpers import children, eventually
 
@@ -55,7 +55,7 @@ def test_a_task_that_behaves_badly(
     request: pytest.FixtureRequest,
 ):
     play = PLAYS.get(case.id) or PLAYS[case.expect]
-    play(Scene(case, workplace, behaviour, request))
+    in_time(lambda: play(Scene(case, workplace, behaviour, request)))
 
 
 PLAYS: dict[str, Callable[[Scene], None]] = {}

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,10 +23,8 @@ from helpers import eventually
 HERE = Path(__file__).parent
 QUEUE = "bad"
 FINAL = ("completed", "discarded", "cancelled")
-LATEST = 4.0
-"""Seconds that a neighbour may take from being due, and to be seen, to its end. One on a
-machine that does nothing else: 0.43 s was the worst seen there, 2.0 s where other tests and
-other machines took their share."""
+LATEST = 1.0
+"""Seconds that a neighbour may take from being due, and to be seen, to its end."""
 
 SECRET = "hunter2-is-no-password"
 LONGEST_TEXT = 2**16
@@ -291,9 +289,24 @@ class Workplace:
         )
         assert {(state, attempt) for state, attempt, _ in rows} == {("completed", 1)}
         latest = max(delay for _, _, delay in rows)
-        assert latest <= LATEST, f"a neighbour was late by {latest:.2f} s\n{log[-5000:]}"
         assert "cannot go on without" not in log
         check_log(log)
+        if latest > LATEST:
+            raise Late(f"a neighbour was late by {latest:.2f} s\n{log[-5000:]}")
+
+
+class Late(AssertionError):
+    """A neighbour was: because of the bad input, or of somebody else on this machine."""
+
+
+def in_time(play: Callable[[], None], tries: int = 3) -> None:
+    """Repeat what made neighbours late: it is to blame if they are so each time."""
+    for _ in range(tries - 1):
+        try:
+            return play()
+        except Late:
+            continue
+    return play()
 
 
 def check_log(log: str) -> None:
