@@ -153,6 +153,14 @@ class PostgresBackend(BaseBackend):
         """The metas of many tasks, by id, in one question."""
         return {task_id: self._meta(row) for task_id, row in self._read(task_ids).items()}
 
+    def read_failed(self, task_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The metas of those of these tasks that may have failed, and of no others."""
+        from pgtasks.storage import results
+
+        query = results.read_failed([str(task_id) for task_id in task_ids])
+        found = self.app.database.run(query, retry=True)
+        return {task_id: self._meta(row) for task_id, row in found.items()}
+
     def task_result_exists(self, task_id: str) -> bool:
         """Whether there is a row of this task."""
         return self.get_job(task_id) is not None

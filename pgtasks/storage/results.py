@@ -10,7 +10,7 @@ from pgtasks.storage.query import Query, Row, load
 
 __all__ = [
     "Member", "Result", "await_", "await_descendants", "delete_group", "forget", "members",
-    "prune_groups", "read", "restore_group", "save_group", "store",
+    "prune_groups", "read", "read_failed", "restore_group", "save_group", "store",
 ]  # fmt: skip
 
 SQL = load("results.sql")
@@ -63,14 +63,19 @@ class Result(NamedTuple):
 
 def read(task_ids: Sequence[str]) -> Query[dict[str, Result]]:
     """The jobs with these ids; one that never existed is absent from the answer."""
+    return Query(SQL["read"], {"task_ids": list(task_ids)}, _by_id)
 
-    def by_id(rows: Sequence[Row]) -> dict[str, Result]:
-        found: dict[str, Result] = {}
-        for row in rows:
-            found.setdefault(row[1], Result._make(row))
-        return found
 
-    return Query(SQL["read"], {"task_ids": list(task_ids)}, by_id)
+def read_failed(task_ids: Sequence[str]) -> Query[dict[str, Result]]:
+    """Those of the jobs with these ids that may have failed, and no others."""
+    return Query(SQL["read_failed"], {"task_ids": list(task_ids)}, _by_id)
+
+
+def _by_id(rows: Sequence[Row]) -> dict[str, Result]:
+    found: dict[str, Result] = {}
+    for row in rows:
+        found.setdefault(row[1], Result._make(row))
+    return found
 
 
 class Member(NamedTuple):

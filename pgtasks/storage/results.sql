@@ -1,5 +1,4 @@
--- name: read
--- An unfinished job goes first: the same id may have been sent again after its end.
+-- fragment: unfinished
 select id, task_id, task, state::text, custom_state, custom_meta, null::bytea, null::text,
        null::text, null::text, args, kwargs, body, content_type, content_encoding, queue,
        retries, worker::text, group_id, parent_id, root_id, ignore_result,
@@ -7,7 +6,8 @@ select id, task_id, task, state::text, custom_state, custom_meta, null::bytea, n
        null::float8, errors::text, headers
 from pgtasks.jobs
 where task_id = any(%(task_ids)s::text[])
-union all
+
+-- fragment: finished
 select id, task_id, task, state::text, status, result, result_body, result_content_type,
        traceback, children, args, kwargs, body, content_type, content_encoding, queue,
        retries, worker::text, group_id, parent_id, root_id, ignore_result,
@@ -15,6 +15,20 @@ select id, task_id, task, state::text, status, result, result_body, result_conte
        extract(epoch from finished_at)::float8, errors::text, headers
 from pgtasks.finished_jobs
 where task_id = any(%(task_ids)s::text[])
+
+-- name: read
+-- An unfinished job goes first: the same id may have been sent again after its end.
+-- include: unfinished
+union all
+-- include: finished
+
+-- name: read_failed
+-- Of these only those that may have failed. A task can say so itself, by a custom state.
+-- include: unfinished
+  and custom_state in ('FAILURE', 'REVOKED')
+union all
+-- include: finished
+  and (state <> 'completed' or status is not null)
 
 -- name: members
 -- What the members of a chord's header came to, in their order.

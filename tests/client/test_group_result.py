@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgtasks.exceptions import IncompleteStream, TimeoutError
+from pgtasks.exceptions import Ignore, IncompleteStream, TimeoutError
 from pgtasks.result import EagerResult, GroupResult, ResultSet, result_from_tuple
 
 
@@ -107,6 +107,37 @@ def test_a_failure_among_many_is_raised(app, add, fail, desk):
     told = []
     results.maybe_throw(callback=lambda *given: told.append(given), propagate=False)
     assert [value for _, value in told if not isinstance(value, KeyError)] == [2, 3]
+
+
+def test_only_failures_travel_when_it_is_asked_whether_one_failed(
+    postgres_app, half_done, desk, monkeypatch
+):
+    @postgres_app.task
+    def fail():
+        raise KeyError("x")
+
+    @postgres_app.task(bind=True)
+    def say_so(self):
+        meta = {"exc_type": "OSError", "exc_message": "o", "exc_module": "builtins"}
+        self.update_state(state="FAILURE", meta=meta)
+        raise Ignore
+
+    answers = []
+    read = postgres_app.backend.read_failed
+    monkeypatch.setattr(
+        postgres_app.backend,
+        "read_failed",
+        lambda ids: answers.append(read(ids)) or answers[-1],
+    )
+    half_done.maybe_throw()
+    assert answers == [{}]
+
+    for failing, error in ((fail, KeyError), (say_so, OSError)):
+        failed = failing.delay()
+        desk(postgres_app).work_off()
+        with pytest.raises(error):
+            ResultSet([*half_done, failed], app=postgres_app).maybe_throw()
+        assert list(answers[-1]) == [failed.id]
 
 
 def test_members_of_members_are_asked_too(app, add, desk):
