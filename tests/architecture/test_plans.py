@@ -7,6 +7,7 @@ be it when the tables were full or when they were empty, for a plan is kept.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -470,10 +471,15 @@ def test_a_statement_finds_its_rows_by_an_index(house: House, name: str) -> None
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_statement_of_the_daily_round_looks_at_few_pages(house: House, name: str) -> None:
-    # The second run: the first one walks over the dead rows that other statements have
-    # left, and marks them. No vacuum, for that would have the plans made anew.
+    # Not the first run: it walks over the dead rows that other statements have left, and
+    # marks them; unless the server itself, which counts rows, may still see them. No
+    # vacuum, for that would have the plans made anew.
     house.explain(name)
-    plan = house.explain(name)
+    deadline = time.monotonic() + 30
+    while True:
+        plan = house.explain(name)
+        if plan.pages <= PAGES[name] or time.monotonic() > deadline:
+            break
 
     assert plan.pages <= PAGES[name], plan
     assert plan.compared <= 1000, plan
