@@ -11,7 +11,8 @@ from typing import Any
 from pgtasks import serialization, signals
 from pgtasks.app import batch as batches
 from pgtasks.app import divert, eager, modes, outcome, transactions
-from pgtasks.app.compose import Composer, Request, lent
+from pgtasks.app.compose import Request, lent
+from pgtasks.app.moulds import MouldingComposer
 from pgtasks.app.options import OMITTED
 from pgtasks.job import NewJob
 
@@ -170,7 +171,7 @@ def _lead(result: Any, inserted: Any) -> None:
         result.id = inserted.task_id
 
 
-class Sender(Composer):
+class Sender(MouldingComposer):
     """Makes rows of calls, and inserts them.
 
     Args:
