@@ -2,7 +2,7 @@
 
 import signal
 
-pytest_plugins = ["fix_postgres", "fix_client", "fix_log"]
+pytest_plugins = ["fix_postgres", "fix_client", "fix_log", "fix_pgbouncer"]
 
 # A shell has what it runs in the background ignore Ctrl-C, and programs that a test starts
 # inherit that: they would not stop when the test tells them to.

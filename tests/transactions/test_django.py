@@ -146,6 +146,26 @@ def test_a_savepoint_that_is_rolled_back_takes_its_jobs_along(project):
     assert answer == [0, True]
 
 
+def test_unique_jobs_are_unique_in_and_after_the_transaction(project):
+    answer = project(
+        "def send(): return count.apply_async(unique={'period': 60})",
+        "with suppress(KeyError), transaction.atomic():",
+        "    send()",
+        "    raise KeyError",
+        "with transaction.atomic():",
+        "    first = send()",
+        "    with suppress(KeyError), transaction.atomic():",
+        "        answer.append(send().id == first.id)",
+        "        raise KeyError",
+        "    again = send()",
+        "    answer.append([first.conflict, again.conflict, again.id == first.id, seen()])",
+        "after = send()",
+        "answer.append([after.conflict, after.id == first.id, seen()])",
+    )
+
+    assert answer == [True, [False, True, True, 0], [True, True, 1]]
+
+
 def test_outside_of_transactions_a_job_is_sent_at_once(project):
     assert project("count.delay()", "answer.append(seen())") == [1]
 

@@ -11,12 +11,14 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
+from pgtasks import Celery
 from pgtasks.contrib.sqlalchemy import join
 from pgtasks.exceptions import (
     ImproperlyConfigured,
     Snooze,
 )
 from pgtasks.testing import drain_queue, mode, perform_job
+from transactions.conftest import Counter
 from transactions.drivers import sqlalchemy_url
 
 ORDER = "insert into public.orders values (1)"
@@ -182,6 +184,28 @@ def test_a_queue_is_drained_of_them(app, witness, database_url, lent):
     assert drain_queue(app)["completed"] == 1
     assert result.get(timeout=1) == 7
     assert witness.orders() == 1
+
+
+def test_behind_a_pooler_too_effects_and_end_are_one(pgbouncer, witness):
+    with Celery("pooled", broker=pgbouncer(), set_as_current=False) as app:
+
+        @app.task(bind=True, transactional=True)
+        def book(self, fails: bool) -> str:
+            self.connection.execute(ORDER)
+            if fails:
+                raise ValueError
+            return "booked"
+
+        book.delay(True)
+        booked = book.delay(False)
+        outcomes = Counter(app).work_off()
+
+        assert [(each.state, each.written) for each in outcomes] == [
+            ("discarded", None),
+            ("completed", []),
+        ]
+        assert booked.get(timeout=10) == "booked"
+        assert witness.orders() == 1
 
 
 def test_without_a_database_there_is_no_transaction(memory_app):
