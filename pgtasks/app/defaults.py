@@ -412,13 +412,21 @@ NAMESPACES: dict[str, Any] = {
             False, "bool", "A job whose worker is lost may run again: it is safe to."
         ),
         "acks_on_failure_or_timeout": Option(
-            True, "bool", "A job that fails is over even with acks_late."
+            True,
+            "bool",
+            "A job that fails, or is killed at its time limit, is over even with acks_late.",
         ),
         "acks_on_failure": Option(
-            None, "bool", "The same for exceptions only; None follows the setting above."
+            None,
+            "bool",
+            "The same for exceptions only, which end a job in any case: there is no dead "
+            "letter queue that a rejected one could go to.",
         ),
         "acks_on_timeout": Option(
-            None, "bool", "The same for time limits only; None follows the setting above."
+            None,
+            "bool",
+            "The same for hard time limits only; None follows the setting above. With False "
+            "such a job runs again, up to worker_max_crashes times.",
         ),
         "always_eager": Option(False, "bool", "delay() runs the task in the caller."),
         "annotations": Option(None, "any", "Attributes given to tasks by their name."),

@@ -40,6 +40,7 @@ __all__ = [
     "may_run_again",
     "refuse",
     "retry_lost",
+    "returns_at_limit",
     "settle",
 ]
 
@@ -210,6 +211,16 @@ def may_run_again(app: Any, task: Any, job: Job) -> bool:
         bool(getattr(task, "acks_late", False))
         and bool(getattr(task, "reject_on_worker_lost", False))
         and not _counts_as_retry(task, job)
+    )
+
+
+def returns_at_limit(app: Any, task: Any, job: Job) -> bool:
+    """Whether a job that was killed at its hard time limit goes back to its queue."""
+    return (
+        job.max_attempts is None
+        and bool(getattr(task, "acks_late", False))
+        and not getattr(task, "acks_on_timeout", True)
+        and job.crashes + 1 < app.conf.worker_max_crashes
     )
 
 

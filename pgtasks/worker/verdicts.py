@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks import signals
 from pgtasks.app import incoming
 from pgtasks.app.context import Context
-from pgtasks.app.ends import may_run_again, retry_lost
+from pgtasks.app.ends import may_run_again, retry_lost, returns_at_limit
 from pgtasks.app.outcome import Ending, error_of
 from pgtasks.app.retry import next_attempt
 from pgtasks.app.traceinfo import TraceInfo, printable
@@ -65,6 +65,8 @@ def timed_out(app: Celery, job: Job, limit: float) -> Outcome:
     """The process was killed at the job's hard time limit.
 
     A failure like any other: with ``max_attempts`` it runs again as long as there are any.
+    With ``acks_late`` and ``acks_on_timeout=False`` it runs again at once, as in Celery;
+    there for ever, here until it has cost ``worker_max_crashes`` processes (R20).
     """
     error = TimeLimitExceeded(limit)
     task: Any = app.tasks.get(job.task)
@@ -79,6 +81,9 @@ def timed_out(app: Celery, job: Job, limit: float) -> Outcome:
 
     if task is not None and (outcome := _again(app, task, job, again)) is not None:
         return outcome
+    if returns_at_limit(app, task, job):
+        record = error_of(error, None)
+        return Outcome(job.id, job.claim_token, "available", crashed=True, error=record)
     return _failed(app, job, error)
 
 

@@ -306,6 +306,38 @@ def test_57_a_job_that_was_killed_at_its_limit_runs_again_while_it_has_attempts(
     assert outcome.delay == (40 if state == "retryable" else None)
 
 
+@pytest.mark.parametrize(
+    ("late", "acks", "crashes", "state"),
+    [
+        (True, False, 0, "available"),
+        (True, False, 2, "discarded"),
+        (True, True, 0, "discarded"),
+        (False, False, 0, "discarded"),
+    ],
+)
+def test_a_job_that_is_not_acknowledged_at_its_limit_runs_again_a_few_times(
+    memory_app: Celery,
+    desk: Callable[..., Any],
+    late: bool,
+    acks: bool,
+    crashes: int,
+    state: str,
+) -> None:
+    @memory_app.task(acks_late=late, acks_on_timeout=acks, name="slow")
+    def slow() -> None: ...
+
+    memory_app.conf.worker_max_crashes = 3
+    memory_app.finalize()
+    slow.delay()
+    job: Job = desk(memory_app).claim()[0]._replace(crashes=crashes)
+    outcome = verdicts.timed_out(memory_app, job, 30.0)
+
+    assert (outcome.state, outcome.delay) == (state, None)
+    assert outcome.crashed == (state == "available")
+    assert outcome.error is not None
+    assert outcome.error.kind == "TimeLimitExceeded"
+
+
 # ── 58: tasks that nobody knows ─────────────────────────────────────────────────────────
 
 
