@@ -13,9 +13,10 @@ from pgtasks.app.context import Context
 from pgtasks.app.ends import may_run_again, retry_lost, returns_at_limit
 from pgtasks.app.outcome import Ending, error_of
 from pgtasks.app.retry import next_attempt
-from pgtasks.app.traceinfo import TraceInfo, printable
+from pgtasks.app.traceinfo import TraceInfo, printable, task_has_custom
 from pgtasks.exceptions import TimeLimitExceeded, WorkerLostError
 from pgtasks.job import Outcome
+from pgtasks.states import FAILURE, RETRY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def timed_out(app: Celery, job: Job, limit: float) -> Outcome:
             context.max_attempts = task.max_attempts
         retry = next_attempt(task, context, error)
         if retry is not None:
-            TraceInfo("RETRY", retry).handle_error_state(task, context, call_errbacks=False)
+            TraceInfo(RETRY, retry).handle_error_state(task, context, call_errbacks=False)
         return retry is not None
 
     if task is not None and (outcome := _again(app, task, job, again)) is not None:
@@ -84,7 +85,8 @@ def timed_out(app: Celery, job: Job, limit: float) -> Outcome:
     if returns_at_limit(app, task, job):
         record = error_of(error, None)
         return Outcome(job.id, job.claim_token, "available", crashed=True, error=record)
-    return _failed(app, job, error)
+    # Celery's workers call after_return here, which they do not for a lost process.
+    return _failed(app, job, error, returned=True)
 
 
 def worker_vanished(app: Celery, job: Job) -> Outcome:
@@ -176,8 +178,18 @@ def _failed(
     *,
     crashed: bool = False,
     abandoned: bool = False,
+    returned: bool = False,
 ) -> Outcome:
-    """Fail the job as if its task had raised ``error``: handlers, error callbacks, signals."""
+    """Fail the job as if its task had raised ``error``: handlers, error callbacks, signals.
+
+    Args:
+        app: The application.
+        job: The job.
+        error: What is the matter.
+        crashed: It has taken its process down.
+        abandoned: Its worker is gone.
+        returned: Call ``after_return``, too.
+    """
     task = app.tasks.get(job.task)
     ending = Ending(app, job, app.backend if task is None else task.backend)
     ending.begin()
@@ -185,7 +197,10 @@ def _failed(
         if task is None:
             raise error
         context = _context(app, job, readable=True)
-        TraceInfo("FAILURE", error).handle_error_state(task, context)
+        einfo = TraceInfo(FAILURE, error).handle_error_state(task, context)
+        if returned and task_has_custom(task, "after_return"):
+            args, kwargs = context.args, context.kwargs
+            task.after_return(FAILURE, error, job.task_id, args, kwargs, einfo)
     except Exception as caught:
         # Unknown here, unreadable, or a handler of the task's raised: that it failed,
         # and of what, is written all the same.
