@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.exceptions import InvalidTaskError
 from pgtasks.utils.saferepr import saferepr
 from pgtasks.utils.time import maybe_iso8601 as read_time
 from pgtasks.utils.time import maybe_make_aware as make_aware
@@ -60,7 +61,6 @@ class Request:
     """The row, where it was made of one."""
     # What a message may say and need not.
     group_index: int | None
-    ignore_result: bool | None
     parent_id: str | None
     replaced_task_nesting: int
     root_id: str | None
@@ -202,10 +202,16 @@ class Request:
     tzlocal = property(lambda self: self.app.conf.timezone, doc="The local time zone.")
 
     @property
+    def ignore_result(self) -> bool:
+        """Whether nobody wants the result: what the caller said, else what the task says."""
+        said = self.request_dict.get("ignore_result")
+        return bool(getattr(self.task, "ignore_result", False) if said is None else said)
+
+    @property
     def store_errors(self) -> bool:
         """Whether a failure is kept."""
-        kept = not (self.ignore_result or getattr(self.task, "ignore_result", False))
-        return kept or bool(getattr(self.task, "store_errors_even_if_ignored", False))
+        even_so = getattr(self.task, "store_errors_even_if_ignored", False)
+        return not self.ignore_result or bool(even_so)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """It in the shape of ``inspect``'s replies."""
@@ -358,12 +364,17 @@ class Request:
 
     def _time(self, name: str, aware: Callable[..., Any], read: Callable[..., Any]) -> Any:
         value = self.request_dict.get(name)
-        return None if value is None else aware(read(value), timezone.utc)
+        try:
+            return None if value is None else aware(read(value), timezone.utc)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InvalidTaskError(
+                f"The {name} of {self.name}[{self.id}] is {value!r}, which is no time in "
+                f"ISO 8601: {error}."
+            ) from error
 
 
 _TOLD: dict[str, Any] = {
     "group_index": None,
-    "ignore_result": None,
     "parent_id": None,
     "replaced_task_nesting": 0,
     "root_id": None,

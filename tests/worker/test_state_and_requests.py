@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +15,13 @@ from helpers import eventually
 from pgtasks import Celery, signals
 from pgtasks.exceptions import (
     ImproperlyConfigured,
+    InvalidTaskError,
     TaskRevokedError,
     WorkerShutdown,
     WorkerTerminate,
 )
 from pgtasks.job import Job
+from pgtasks.worker import request as request_module
 from pgtasks.worker import state
 from pgtasks.worker.control import Panel, controller_info_t
 from pgtasks.worker.request import Request, create_request_cls
@@ -105,6 +108,97 @@ def test_a_request_that_has_expired_is_revoked(app, message) -> None:
     assert request.revoked()
     assert "one" in state.revoked
     assert request.execute() is None
+
+
+@pytest.mark.parametrize("name", ["eta", "expires"])
+@pytest.mark.parametrize("value", ["12345", "soon", {}])
+def test_a_request_whose_dates_cannot_be_read_is_refused(app, message, name, value) -> None:
+    message.headers[name] = value
+
+    with pytest.raises(InvalidTaskError, match=rf"The {name} of add\[one\] is "):
+        request_of(app, message)
+
+
+@pytest.mark.usefixtures("_nothing_revoked")
+@pytest.mark.parametrize(
+    ("now", "expires", "over"),
+    [
+        # On this day the clocks of New York show the hour from 1 to 2 twice.
+        ("05:45", "2026-11-01T02:30:00-04:00", False),
+        ("06:15", "2026-11-01T01:45:00-04:00", True),
+        ("06:15", "2026-11-01T01:45:00-05:00", False),
+        ("06:30", "2026-11-01T06:30:00", False),
+        ("06:31", "2026-11-01T06:30:00", True),
+    ],
+)
+def test_a_request_expires_at_a_moment_whatever_clocks_do(
+    app, message, monkeypatch, now, expires, over
+) -> None:
+    class Frozen(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.fromisoformat(f"2026-11-01T{now}:00+00:00").astimezone(tz)
+
+    monkeypatch.setattr(request_module, "datetime", Frozen)
+    app.conf.timezone = "America/New_York"
+    message.headers["expires"] = expires
+
+    assert request_of(app, message).maybe_expire() is over
+    assert ("one" in state.revoked) is over
+
+
+@pytest.mark.parametrize("even_so", [False, True])
+@pytest.mark.parametrize("of_task", [False, True])
+@pytest.mark.parametrize("said", [None, False, True])
+def test_whether_a_result_is_kept_is_the_callers_word_before_the_tasks(
+    app, message, said, of_task, even_so
+) -> None:
+    message.headers["ignore_result"] = said
+    task = SimpleNamespace(ignore_result=of_task, store_errors_even_if_ignored=even_so)
+    request = request_of(app, message, task=task)
+
+    ignored = of_task if said is None else said
+    assert request.ignore_result is ignored
+    assert request.store_errors is (even_so or not ignored)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_request_of_a_late_task_is_acknowledged_when_it_is_over(
+    app, message, late
+) -> None:
+    turns = []
+
+    @app.task(name="turn", acks_late=late, shared=False)
+    def turn():
+        turns.append("run")
+
+    message.headers["task"] = "turn"
+    message.body = ((), {}, {})
+    request_of(app, message, on_ack=lambda *args: turns.append("ack")).execute()
+
+    assert turns == (["run", "ack"] if late else ["ack", "run"])
+
+
+def test_a_request_that_fails_says_so(app, message) -> None:
+    message.body = ((1,), {"w": 3}, {})
+    request = request_of(app, message)
+    done = request.execute()
+
+    assert isinstance(done.exception, TypeError)
+    assert request.acknowledged
+    told = []
+    request.on_failure = lambda einfo, **given: told.append((einfo, given))
+    request.on_success((1, done, 0.1))
+    assert told == [(done, {"return_ok": True})]
+
+
+def test_a_request_needs_an_id_and_a_task_that_is_known(app, message) -> None:
+    message.headers["task"] = "nowhere.known"
+    with pytest.raises(KeyError, match=r"nowhere\.known"):
+        request_of(app, message)
+    message.headers.clear()
+    with pytest.raises(KeyError, match="id"):
+        request_of(app, message)
 
 
 def test_a_request_is_answered_once(app, message) -> None:
