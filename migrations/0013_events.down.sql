@@ -1,0 +1,2 @@
+drop table pgtasks.event_receivers;
+drop table pgtasks.events;
