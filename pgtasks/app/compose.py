@@ -16,7 +16,7 @@ from pgtasks.exceptions import AlwaysEagerIgnored, PayloadTooLarge
 from pgtasks.job import NewJob
 from pgtasks.utils.nodenames import anon_nodename
 
-__all__ = ["Composer", "Request", "lent"]
+__all__ = ["Composer", "Request", "lent", "pauses_of"]
 
 logger = logging.getLogger("celery.app.publish")
 
@@ -80,7 +80,8 @@ class Composer:
         self.durable = values.is_durable(conf.task_default_delivery_mode)
         self.retry = conf.task_publish_retry
         self.policy = dict(conf.task_publish_retry_policy or {})
-        self.pauses = _pauses(self.policy) if self.retry else ()
+        self.pauses = pauses_of(self.policy) if self.retry else ()
+        self.sends_events = bool(conf.task_send_sent_event)
         self._read = True
 
     def compose(
@@ -166,7 +167,7 @@ class Composer:
         if retry is False:
             pauses = ()
         elif policy or (retry and not self.retry):
-            pauses = _pauses({**self.policy, **(policy or {})})
+            pauses = pauses_of({**self.policy, **(policy or {})})
         return Request(
             job,
             special.get("result_cls"),
@@ -317,7 +318,7 @@ def lent(connection: Any) -> Any:
     return connection
 
 
-def _pauses(policy: Mapping[str, Any]) -> tuple[float, ...]:
+def pauses_of(policy: Mapping[str, Any]) -> tuple[float, ...]:
     """The waits between tries that a retry policy of kombu's stands for."""
     tries = policy.get("max_retries", 3)
     # Celery reads None as "for ever"; a request that hangs for ever helps nobody.

@@ -276,9 +276,9 @@ NAMESPACES: dict[str, Any] = {
     },
     "event": {
         "queue_expires": Option(
-            60.0, "float", "Seconds that events are kept for a reader."
+            60.0, "float", "Seconds that events are kept for a receiver that does not read."
         ),
-        "queue_ttl": Option(5.0, "float", "Seconds that an unread event is kept."),
+        "queue_ttl": Option(5.0, "float", "Accepted: see event_queue_expires."),
         "queue_prefix": _broker("celeryev"),
         "queue_exclusive": _broker(True, "bool"),
         "queue_durable": _broker(False, "bool"),

@@ -54,6 +54,9 @@ class Events:
             buffer_while_offline: Likewise.
         """
         with self.Dispatcher(
-            None, hostname, enabled, buffer_while_offline=buffer_while_offline
+            self.app.connection_for_write(),
+            hostname,
+            enabled,
+            buffer_while_offline=buffer_while_offline,
         ) as dispatcher:
             yield dispatcher

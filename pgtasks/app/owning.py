@@ -91,9 +91,9 @@ class Owning(Defining):
     @part
     def clock(self) -> Any:
         """A logical clock, which orders events."""
-        from kombu.clocks import LamportClock
+        from pgtasks.utils.clocks import Clock
 
-        return LamportClock()
+        return Clock()
 
     @property
     def current_task(self) -> Any:

@@ -202,6 +202,8 @@ class Sender(MouldingComposer):
         else:
             on = self.connection_for([request])
             (inserted,) = self._insert([request.job], request, on, durable=request.durable)
+            if self.sends_events:
+                _announce(self.app, [request], [inserted], on)
         _tell(request)
         return inserted
 
@@ -222,6 +224,8 @@ class Sender(MouldingComposer):
         else:
             durable = any(each.durable for each in requests)
             inserted = self._insert(jobs, requests[0], on, durable=durable)
+            if self.sends_events:
+                _announce(self.app, requests, inserted, on)
         return self._results_of(requests, results, inserted)
 
     async def asend_chunk(
@@ -231,6 +235,8 @@ class Sender(MouldingComposer):
         jobs = [request.job for request in requests]
         durable = any(each.durable for each in requests)
         inserted = await self._ainsert(jobs, requests[0], on, durable=durable)
+        if self.sends_events:
+            await _aannounce(self.app, requests, inserted, on)
         return self._results_of(requests, results, inserted)
 
     def _results_of(
@@ -300,6 +306,8 @@ class Sender(MouldingComposer):
             (inserted,) = await self._ainsert(
                 [request.job], request, on, durable=request.durable
             )
+            if self.sends_events:
+                await _aannounce(self.app, [request], [inserted], on)
         _tell(request)
         return inserted
 
@@ -357,6 +365,37 @@ def _unreachable(error: Exception, retries: int) -> Exception:
     tries = f", tried {retries + 1} times" if retries else ""
     failed: Exception = OperationalError(f"The job could not be sent{tries}: {error}")
     return failed
+
+
+def _announce(
+    app: Any, requests: Sequence[Request], inserted: Sequence[Any], on: Any
+) -> None:
+    """Send the events ``task-sent`` of those that were not there before."""
+    # Most programs have no use for it.
+    from pgtasks.app import sent
+
+    jobs = _new(requests, inserted)
+    if jobs:
+        sent.tell(app, jobs, on)
+
+
+async def _aannounce(
+    app: Any, requests: Sequence[Request], inserted: Sequence[Any], on: Any
+) -> None:
+    from pgtasks.app import sent
+
+    jobs = _new(requests, inserted)
+    if jobs:
+        await sent.atell(app, jobs, on)
+
+
+def _new(requests: Sequence[Request], inserted: Sequence[Any]) -> list[NewJob]:
+    """The jobs that were not there before."""
+    return [
+        request.job
+        for request, answer in zip(requests, inserted, strict=True)
+        if answer is None or not answer.conflict
+    ]
 
 
 def _tell(request: Request) -> None:

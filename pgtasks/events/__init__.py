@@ -1,9 +1,4 @@
-"""Events about tasks and workers: what they are made of, and the picture that they add up to.
-
-Workers here send none yet: the view ``pgtasks.all_jobs`` has what a monitor would gather.
-What does not depend on where events come from is whole: `Event`, the cluster's `State`,
-snapshots of it.
-"""
+"""Events about tasks and workers: sent, received, and added up to a picture of the cluster."""
 
 from __future__ import annotations
 
