@@ -203,6 +203,7 @@ class Outcome:
         runtime: Seconds the function took; for logs, not for the table.
         written: The job has settled itself, and nothing is left to be written: the queues
             in which jobs may run because of it. None if it is to be written.
+        shown: For events: what was returned, as text, or the exception.
     """
 
     id: int
@@ -233,6 +234,7 @@ class Outcome:
     stillborn: list[dict[str, Any]] = field(default_factory=list)
     runtime: float = 0.0
     written: list[str] | None = None
+    shown: Any = None
 
 
 def is_keyed(limits: list[str] | None) -> bool:

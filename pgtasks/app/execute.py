@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgtasks.app import ends, header, incoming, outcome
-from pgtasks.exceptions import NotRegistered
+from pgtasks.exceptions import NotRegistered, Retry
 from pgtasks.job import Job, Outcome
 from pgtasks.telemetry.registry import HANDLERS
 
@@ -67,6 +67,7 @@ def _execute(
             tracer = task.__trace__ or _tracer(app, task, hostname)
             traced = tracer(job.task_id, args, kwargs, request)
             runtime = traced.runtime
+            ending.outcome.shown = _shown(traced)
             if traced.info is not None:
                 ends.settle(task, traced, request, args, kwargs, ending)
     except Exception as exc:
@@ -78,6 +79,14 @@ def _execute(
     finally:
         ending.end()
     return ending.finish(runtime)
+
+
+def _shown(traced: Any) -> Any:
+    """What it returned, as text, or the exception that it ended with."""
+    if traced.info is None:
+        return traced.retstr
+    error = traced.info.retval
+    return error.exc if isinstance(error, Retry) else error
 
 
 def _tracer(app: Any, task: Any, hostname: str | None) -> Any:

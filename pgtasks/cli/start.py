@@ -245,6 +245,7 @@ class Start:
             pool=worker.pool_name,
             queues=worker.queues,
             lease=float(self.app.conf.worker_lease),
+            task_events=worker.task_events,
             tasks=level <= logging.INFO,
             builtins=level <= logging.DEBUG,
         )

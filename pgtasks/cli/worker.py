@@ -80,9 +80,7 @@ WITHOUT_EFFECT = {
     "pool_start_method": "--pool-start-method",
     "prefetch_multiplier": "--prefetch-multiplier",
     "statedb": "--statedb",
-    "task_events": "-E",
     "without_gossip": "--without-gossip",
-    "without_heartbeat": "--without-heartbeat",
     "without_mingle": "--without-mingle",
 }
 
@@ -152,13 +150,14 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     help="Where jobs run: in child processes (the default), in threads, or in the worker's own "
     "main thread.",
 )
-@_accepted(
+@option(
     "-E",
     "--task-events",
     "--events",
     group="Pool Options",
     is_flag=True,
-    why="events come with a later version.",
+    default=None,
+    help="Tell those who watch events of tasks, too. By default worker_send_task_events says.",
 )
 @option(
     "--time-limit",

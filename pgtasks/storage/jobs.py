@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.storage.query import Query, Row, load
+from pgtasks.utils.text import safe_repr
 
 __all__ = [
     "ACK_SETTINGS",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 SQL = load("jobs.sql")
+
+LONGEST_SHOWN = 1024
+"""Characters of an exception that events show."""
 
 FINAL_STATES = frozenset({"completed", "discarded", "cancelled"})
 
@@ -280,14 +284,23 @@ class Settlement(NamedTuple):
     follow_ups: list[str]
     stillborn: list[str]
     written: list[str] | None = None
+    #: What was returned or raised, as text, if it is wanted for events.
+    shown: str | None = None
 
 
-def settle(outcome: Outcome, task_id: str) -> Settlement:
-    """Encode what became of the job with this ``task_id``."""
+def settle(outcome: Outcome, task_id: str, *, shows: bool = False) -> Settlement:
+    """Encode what became of the job with this ``task_id``.
+
+    Args:
+        outcome: What became of it.
+        task_id: Its id.
+        shows: Say what it returned or raised, too, for events.
+    """
+    shown = _as_text(outcome.shown) if shows else None
     if outcome.written is not None:
         return Settlement(
             outcome.id, task_id, outcome.claim_token, outcome.state, outcome.runtime, False,
-            "", [], [], outcome.written,
+            "", [], [], outcome.written, shown,
         )  # fmt: skip
     document: dict[str, Any] = {
         "id": outcome.id,
@@ -323,7 +336,15 @@ def settle(outcome: Outcome, task_id: str) -> Settlement:
             for job in outcome.follow_ups
         ],
         [json.dumps({"follows": outcome.id, **row}) for row in outcome.stillborn],
+        None,
+        shown,
     )
+
+
+def _as_text(shown: Any) -> str | None:
+    if shown is None or isinstance(shown, str):
+        return shown
+    return safe_repr(shown)[:LONGEST_SHOWN]
 
 
 _OPTIONAL = (

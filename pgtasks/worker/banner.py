@@ -24,6 +24,7 @@ _ART = r"""
 """.strip("\n").splitlines()
 
 _WIDTH = max(map(len, _ART)) + 1
+_EVENTS_OFF = "OFF (enable -E to monitor tasks in this worker)"
 
 
 def banner(
@@ -34,6 +35,7 @@ def banner(
     pool: str,
     queues: list[str],
     lease: float,
+    task_events: bool,
     tasks: bool,
     builtins: bool = False,
 ) -> str:
@@ -46,6 +48,7 @@ def banner(
         pool: Where it runs them.
         queues: The queues that it serves.
         lease: Seconds without a sign of life after which others take its jobs over.
+        task_events: Whether it tells those who watch events of tasks.
         tasks: List the tasks that it knows.
         builtins: List ours among them.
     """
@@ -58,6 +61,7 @@ def banner(
         ("results", _results(app)),
         ("concurrency", f"{concurrency} ({pool})"),
         ("lease", f"{lease:g} s"),
+        ("task events", "ON" if task_events else _EVENTS_OFF),
     ]
     lines = [
         f"{hostname} v{VERSION_BANNER}",

@@ -90,6 +90,15 @@ class BegunFile:
         self._words[2] = int(verdict)
 
     @property
+    def watched(self) -> bool:
+        """Whether somebody wants to be told what tasks return and raise."""
+        return bool(self._words[6])
+
+    @watched.setter
+    def watched(self, wanted: bool) -> None:
+        self._words[6] = int(wanted)
+
+    @property
     def worker(self) -> str:
         """Id of the present incarnation; it changes when a worker was given up (R16)."""
         return str(UUID(bytes=self._map[_ID : _ID + 16]))

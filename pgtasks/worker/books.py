@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pgtasks.worker.fetcher import Fetcher
     from pgtasks.worker.gates import Gatekeeper
     from pgtasks.worker.pools.base import Pool
+    from pgtasks.worker.reporter import Reporter
     from pgtasks.worker.request import Request
     from pgtasks.worker.stager import Stager
 
@@ -55,6 +56,7 @@ class Books:
     queues: list[str]
     hostname: str
     consumer: Consumer
+    reporter: Reporter | None = None
 
     def __init__(
         self, app: Celery, *, soft_limit: float | None, hard_limit: float | None
@@ -89,6 +91,8 @@ class Books:
             jobs = self._without_revoked(jobs)
         if signals.task_received.receivers:
             self._tell_received(jobs)
+        if self.reporter is not None and self.reporter.awake:
+            self.reporter.received(jobs)
         self.pool.submit(jobs)
 
     def _tell_received(self, jobs: Sequence[Job]) -> None:
@@ -151,6 +155,8 @@ class Books:
         number = self._terminated.pop(job.id, None)
         if number is not None:
             reason = self._reasons.get(job.task_id)
+            if self.reporter is not None:
+                self.reporter.terminated(job, number)
             outcome = verdicts.revoked(self.app, job, signum=number, reason=reason)
         else:
             outcome = verdicts.child_died(self.app, job, status, planned=self._cold)
@@ -190,6 +196,9 @@ class Books:
 
     def _on_settled(self, batch: Sequence[Settlement]) -> None:
         again, turns = False, []
+        if self.reporter is not None and self.reporter.awake:
+            # Before they are crossed out: it looks there for those that run.
+            self.reporter.settled([(each, self._held.get(each.id)) for each in batch])
         for settlement in batch:
             held = self._held.get(settlement.id)
             # Not if the row was made available by hand and claimed by us once more.

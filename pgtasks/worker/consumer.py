@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks import bootsteps
 
 if TYPE_CHECKING:
+    from pgtasks.events import EventDispatcher
     from pgtasks.worker.pools.base import Pool
     from pgtasks.worker.worker import Worker
 
@@ -32,6 +33,7 @@ class Consumer:
         hostname: Name of the worker.
         steps: The boot steps that it starts.
         blueprint: Their order, once the worker has been set up.
+        event_dispatcher: Sends the worker's events, once the worker has been set up.
     """
 
     class Blueprint(bootsteps.Blueprint):
@@ -49,6 +51,7 @@ class Consumer:
         self.hostname = worker.hostname
         self.steps: list[Any] = []
         self.blueprint: Consumer.Blueprint | None = None
+        self.event_dispatcher: EventDispatcher | None = None
 
     @property
     def pool(self) -> Pool:

@@ -7,11 +7,13 @@ workers of this process within a fraction of a second.
 from __future__ import annotations
 
 import os
+import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Set
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
+from pgtasks import __version__
 from pgtasks.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
 from pgtasks.utils.collections import LimitedSet
 from pgtasks.worker.persistent import Persistent
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from pgtasks.worker.worker import Worker
 
 __all__ = [
-    "Persistent", "active_requests", "all_total_count", "maybe_shutdown", "merge_revoked",
-    "requests", "reserved_requests", "reset_state", "revoked", "revoked_stamps",
+    "SOFTWARE_INFO", "Persistent", "active_requests", "all_total_count", "maybe_shutdown",
+    "merge_revoked", "requests", "reserved_requests", "reset_state", "revoked", "revoked_stamps",
     "scheduled_requests", "should_stop", "should_terminate", "successful_requests",
     "task_accepted", "task_ready", "task_reserved", "task_scheduled", "total_count",
     "workers",
@@ -44,6 +46,13 @@ def _number(variable: str, default: N) -> N:
             f"The environment variable {variable} is {text!r}: expected {kind.__name__}."
         ) from None
 
+
+SOFTWARE_INFO = {
+    "sw_ident": "py-pgtasks",
+    "sw_ver": __version__,
+    "sw_sys": platform.system(),
+}
+"""What a worker's events say about its software."""
 
 should_stop: int | None = None
 """Exit code of a warm shutdown that was asked for; None when none was."""

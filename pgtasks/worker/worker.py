@@ -36,6 +36,7 @@ from pgtasks.worker.pools import by_name
 from pgtasks.worker.pools.child import Child
 from pgtasks.worker.pools.prefork import PreforkPool
 from pgtasks.worker.pools.solo import SoloPool
+from pgtasks.worker.reporter import FREQUENCY, Reporter
 from pgtasks.worker.service import Service
 from pgtasks.worker.stager import LIMIT, Stager
 from pgtasks.worker.steps import Stepped
@@ -107,6 +108,8 @@ class Worker(Hooks, Stepped, Books):
         self.concurrency = identity.processors(concurrency or conf.worker_concurrency)
         self.pool_name = pool or conf.worker_pool or "prefork"
         self.options = options
+        wanted = options.get("task_events")
+        self.task_events = bool(conf.worker_send_task_events if wanted is None else wanted)
         self.consumer = Consumer(self)
         self.steps = []
         self.started_at = time.time()
@@ -209,6 +212,7 @@ class Worker(Hooks, Stepped, Books):
             watched=self._watched,
             limit=(staging or {}).get("limit", LIMIT),
         )
+        self.reporter = self._make_reporter()
         self.mailbox = None
         if conf.worker_enable_remote_control:
             self.mailbox = Mailbox(self, self._watched)
@@ -240,8 +244,19 @@ class Worker(Hooks, Stepped, Books):
             self._services.append(self.mailbox)
         if isinstance(self.heart, Heartbeat):
             self._services.append(self.heart)
+        self._services.append(self.reporter)
         if self.options.get("beat"):
             self._services.append(self._make_beat())
+
+    def _make_reporter(self) -> Reporter:
+        freq: float | None = FREQUENCY
+        if self.app.conf.value_set_for("worker_heartbeat_interval"):
+            freq = float(self.app.conf.worker_heartbeat_interval)
+        if self.options.get("without_heartbeat"):
+            freq = None
+        reporter = Reporter(self, task_events=self.task_events, freq=freq)
+        self.consumer.event_dispatcher = reporter.dispatcher
+        return reporter
 
     def _make_beat(self) -> Service:
         from pgtasks.worker.embedded_beat import EmbeddedBeat

@@ -122,12 +122,13 @@ def test_the_banner_has_our_facts_and_no_password(tmp_path, database_url):
     assert f"w1@{os.uname().nodename} v" in log
     assert ".> app:         facts:0x" in log
     assert ".> concurrency: 3 (threads)" in log
+    assert ".> task events: ON\n" in log
     assert ".> mail\n" in log
     assert ".> video\n" in log
     assert "[tasks]" in log
     assert "s3cret" not in log
     assert "embedded" not in log
-    assert "Accepted and without effect: -E, --without-gossip." in log
+    assert "Accepted and without effect: --without-gossip." in log
 
 
 def test_a_worker_tells_programs_of_its_start_in_celerys_order(tmp_path, database_url):

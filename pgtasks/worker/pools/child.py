@@ -87,7 +87,9 @@ class Child:
                 outcome = self._execute(job)
             else:
                 outcome = Outcome(job.id, job.claim_token, "available", give_back=True)
-            report: tuple[Any, ...] = tuple(settle(outcome, job.task_id))
+            report: tuple[Any, ...] = tuple(
+                settle(outcome, job.task_id, shows=self._begun.watched)
+            )
             slot.end()
             # Reported before the next one begins: a job that kills this process takes
             # no finished one with it.

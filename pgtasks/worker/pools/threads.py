@@ -158,7 +158,8 @@ class ThreadPool(Pool):
                     began = self._running[job.id] = time.monotonic()
                 slot.begin(job.id)
                 try:
-                    settlement = settle(self._execute(job), job.task_id)
+                    outcome = self._execute(job)
+                    settlement = settle(outcome, job.task_id, shows=self.begun.watched)
                 finally:
                     slot.end()
                 self.reports.settled(settlement, job)
