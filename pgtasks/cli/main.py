@@ -28,6 +28,10 @@ COMMANDS = {
     "inspect": ("pgtasks.cli.inspect:inspect", "Ask workers about themselves."),
     "control": ("pgtasks.cli.inspect:control", "Tell workers something."),
     "queues": ("pgtasks.cli.queues:queues", "Show queues; pause, scale and limit them."),
+    "events": (
+        "pgtasks.cli.events:events",
+        "Watch what workers and clients tell of tasks.",
+    ),
     "jobs": ("pgtasks.cli.jobs:jobs", "List jobs; retry, cancel, change, delete them."),
     "why": ("pgtasks.cli.jobs:why", "Say why a job does not run."),
     "purge": ("pgtasks.cli.purge:purge", "Delete the waiting jobs of queues."),
@@ -40,9 +44,8 @@ COMMANDS = {
 _LATER = "It comes with a later version."
 ABSENT = {
     "amqp": "There is no broker. 'pgtasks doctor' looks at the database, psql into it.",
-    "events": f"{_LATER} 'pgtasks inspect active' and the view pgtasks.all_jobs show what "
-    "happens now.",
-    "flower": "Flower needs Celery's events. The view pgtasks.all_jobs has every job.",
+    "flower": "Flower does not know this broker. 'pgtasks events' shows tasks, and the view "
+    "pgtasks.all_jobs has every job.",
     "graph": "There are no boot steps to draw.",
     "list": "There are no bindings. 'pgtasks inspect active_queues' lists queues.",
     "logtool": "The view pgtasks.all_jobs tells of every job what a log could, and psql counts.",

@@ -108,6 +108,7 @@ def evcam(
     pidfile: str | None = None,
     timer: Any = None,
     app: Any = None,
+    on_ready: Callable[[], Any] | None = None,
     **kwargs: Any,
 ) -> None:
     """Run a camera until interrupted.
@@ -121,24 +122,27 @@ def evcam(
         pidfile: File with the process id.
         timer: As `Polaroid`'s.
         app: The application.
+        on_ready: Called when it begins.
         **kwargs: Celery's.
     """
     app = app_or_default(app)
-    receive: Callable[..., Any] = app.events.Receiver
     if pidfile:
         platforms.create_pidlock(pidfile)
     app.log.setup_logging_subsystem(loglevel, logfile)
     print(f"-> evcam: Taking snapshots with {camera} (every {freq} secs.)")
     state = app.events.State()
     taker = instantiate(camera, state, app=app, freq=freq, maxrate=maxrate, timer=timer)
-    receiver = receive(None, handlers={"*": state.event})
-    taker.install()
-    try:
-        receiver.capture(limit=None)
-    except KeyboardInterrupt as interrupt:
-        raise SystemExit from interrupt
-    finally:
-        taker.cancel()
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": state.event})
+        taker.install()
+        if on_ready is not None:
+            on_ready()
+        try:
+            receiver.capture(limit=None)
+        except KeyboardInterrupt as interrupt:
+            raise SystemExit from interrupt
+        finally:
+            taker.cancel()
 
 
 def _timer() -> Any:

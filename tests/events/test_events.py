@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 import time
 from typing import Any
 
 import pytest
 
 from pgtasks import Celery, states
-from pgtasks.events import Event, EventDispatcher, EventReceiver, get_exchange, group_from
+from pgtasks.events import Event, get_exchange, group_from
 from pgtasks.events.snapshot import Polaroid, evcam
 from pgtasks.events.state import State, Task, Worker
-from pgtasks.exceptions import ImproperlyConfigured
 
 
 @pytest.fixture
@@ -170,27 +170,52 @@ def test_a_camera_is_shown_the_picture(app) -> None:
     assert not state.tasks
 
 
-def test_a_receiver_says_what_to_read_instead(app) -> None:
-    for make in (lambda: EventReceiver(None), lambda: app.events.Receiver(None)):
-        with pytest.raises(ImproperlyConfigured, match=r"pgtasks\.all_jobs"):
-            make()
-    with pytest.raises(ImproperlyConfigured, match=r"pgtasks\.all_jobs"):
-        evcam(Polaroid, timer=_Timer(), app=app)
+def test_a_camera_takes_pictures_until_it_is_interrupted(app) -> None:
+    installed, cancelled = [], []
+
+    class Timer:
+        def call_repeatedly(self, seconds: float, function: Any) -> Any:
+            installed.append(seconds)
+            return _Entry(function, cancelled)
+
+    def interrupt(event: Any) -> None:
+        raise KeyboardInterrupt
+
+    class Camera(Polaroid):
+        pass
+
+    class Picture(State):
+        event = staticmethod(interrupt)
+
+    app.events.State = Picture
+    ended = threading.Event()
+
+    def speak() -> None:
+        # Until the receiver that is about to begin has begun.
+        with app.events.default_dispatcher() as dispatcher:
+            while not ended.wait(0.05):
+                dispatcher.send("worker-online")
+
+    speaker = threading.Thread(target=speak)
+    with pytest.raises(SystemExit):
+        evcam(Camera, freq=7.0, timer=Timer(), app=app, on_ready=speaker.start)
+    ended.set()
+    speaker.join(30)
+
+    assert installed == [7.0, 3600.0]
+    assert len(cancelled) == 2
 
 
-class _Timer:
-    def call_repeatedly(self, *args: Any) -> Any:
-        raise AssertionError("it must not begin")
+class _Entry:
+    def __init__(self, function: Any, cancelled: list[Any]) -> None:
+        self.function = function
+        self.cancelled = cancelled
 
+    def __call__(self) -> None:
+        self.function()
 
-def test_a_dispatcher_sends_nothing_and_harms_nobody(app, caplog) -> None:
-    with app.events.default_dispatcher(hostname="me") as dispatcher:
-        dispatcher.send("task-custom", uuid="a")
-        dispatcher.enable()
-
-    assert isinstance(dispatcher, EventDispatcher)
-    assert not dispatcher.enabled
-    assert "Events are not sent" in caplog.text
+    def cancel(self) -> None:
+        self.cancelled.append(self)
 
 
 def test_a_task_is_known_by_its_id() -> None:
