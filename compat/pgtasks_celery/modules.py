@@ -6,6 +6,8 @@ __all__ = ["PACKAGES", "advice_for", "counterpart"]
 
 #: Exceptions to the rule that ``celery.x`` is ``pgtasks.x``.
 COUNTERPARTS: dict[str, str] = {
+    "celery.bin.events": "pgtasks.cli.events",
+} | {
     f"celery.worker.consumer.{part}": "pgtasks.worker.consumer"
     for part in (
         "agent", "connection", "consumer", "control", "events", "gossip", "heart", "mingle",
@@ -31,8 +33,6 @@ ADVICE = {
     "'worker_pool': prefork, threads or solo.",
     "celery.contrib.migrate": "there are no messages to move from broker to broker.",
     "celery.decorators": "Celery 4 removed it; use app.task or shared_task.",
-    "celery.events": "workers send no events to show. The view pgtasks.all_jobs has every "
-    "job with its state and times.",
     "celery.task": "Celery 4 removed it; use app.task or shared_task.",
     "celery.worker": "jobs are rows, and the parts of the worker are others. Signals "
     "(celery.signals) and celery.worker.state tell what happens in it.",
