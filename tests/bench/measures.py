@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -274,6 +275,43 @@ def bloat(system: System, sizes: Sizes) -> Numbers:
     }
 
 
+def events(system: System, sizes: Sizes) -> Numbers:
+    """Drain without events, and with them: while somebody listens, and while nobody does.
+
+    Whoever listens here does not read: what it takes to write is measured, not the reader.
+    """
+    cases = ["without", "listened", "unheard"]
+    rates: dict[str, list[float]] = {case: [] for case in cases}
+    cpu: dict[str, list[float]] = {case: [] for case in cases}
+    for case in [*cases, *reversed(cases)]:  # so that a drift hits all of them
+        system.empty(system)
+        system.client("bulk", count=sizes.drain)
+        options = () if case == "without" else ("-E",)
+        url = system.environment()["BENCH_BROKER"]
+        listener = _listener(url) if case == "listened" else nullcontext()
+        with (
+            listener,
+            system.board(sizes.drain) as board,
+            system.worker(board, warm=False, options=options) as worker,
+        ):
+            worker.wait(board.started, 1, poll=0.001)
+            before, done = _Use.of(system, worker), board.started()
+            worker.wait(board.started, sizes.drain)
+            # The last events are still on their way.
+            time.sleep(0.5)
+            used = _Use.of(system, worker) - before
+            times = sorted(board.times(0, sizes.drain))
+        rates[case].append((sizes.drain - 1) / (times[-1] - times[0]))
+        seconds = used.worker + (used.server or 0.0)
+        cpu[case].append(1e6 * seconds / max(1, sizes.drain - done))
+    numbers = {case: statistics.fmean(each) for case, each in rates.items()}
+    numbers |= {f"{case}_us": statistics.fmean(each) for case, each in cpu.items()}
+    numbers["kept"] = 100 * numbers["listened"] / numbers["without"]
+    numbers["kept_unheard"] = 100 * numbers["unheard"] / numbers["without"]
+    numbers["more_us"] = numbers["listened_us"] - numbers["without_us"]
+    return numbers
+
+
 @dataclass(frozen=True)
 class Measure:
     """A measure and who takes part.
@@ -304,6 +342,7 @@ MEASURES = {
         Measure("memory", memory, quick_peers=False),
         Measure("canvas", canvas),
         Measure("bloat", bloat, peers=False),
+        Measure("events", events, peers=False),
     )
 }
 
@@ -379,6 +418,22 @@ def _settled(worker: Worker) -> machine.Memory:
         memories.append(worker.memory())
         calm = calm + 1 if memories[-1].pss - memories[-2].pss < 2**18 else 0
     return memories[-1]
+
+
+@contextmanager
+def _listener(url: str) -> Any:
+    """Somebody who listens to events, and must have got some by the end."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "insert into pgtasks.event_receivers (id, expires_at, position, name) "
+            "values (gen_random_uuid(), now() + interval '1 hour', 0, 'bench')"
+        )
+        yield
+        row = connection.execute("select is_called from pgtasks.event_ids").fetchone()
+        if row != (True,):
+            raise RuntimeError("the worker has told of no task, although somebody listens")
 
 
 @contextmanager

@@ -73,13 +73,17 @@ Redis runs without persistence: nothing in it survives a restart.
   Celery, which keeps them in the worker, gets {sizes.far_peers:,}.
 * **transaction open elsewhere**: the drain rate of {sizes.chunk:,} jobs,
   after {sizes.between:,} that ran while a transaction kept dead rows from being vacuumed,
-  against the rate before it was opened."""
+  against the rate before it was opened.
+* **`-E`**: the drain rate of {sizes.drain:,} jobs by a worker that tells of each of them,
+  while somebody listens (and reads nothing: the reader's own work is not counted),
+  against that of a worker without `-E`, twice each, in turn."""
 
 _ROUNDS = """\
 ## Every round
 
 Names end in the unit: `_us` microseconds, `_ms`, `_s`, `_mb` MiB.
-`rate`, `before`, `open_1` and so on, `…_with` and `…_without` wake-ups are jobs per second.
+`rate`, `before`, `open_1` and so on, `…_with` and `…_without` wake-ups,
+`without` events, `listened` and `unheard` are jobs per second.
 `others` is how many processors the rest of the machine kept busy meanwhile."""
 
 

@@ -154,6 +154,15 @@ LINES = (
     ),
     Line("canvas", "chain_ms", "chain of 200 and `get()`", "ms", False, times={"redis": 2}),
     Line("bloat", "kept", "transaction open elsewhere: drain rate kept", "%", bar=70),
+    Line("events", "kept", "`-E`, somebody listens: drain rate kept", "%", bar=85),
+    Line("events", "kept_unheard", "`-E`, nobody listens: the same", "%"),
+    Line(
+        "events",
+        "more_us",
+        "`-E`, somebody listens: processor time a job more",
+        "µs",
+        False,
+    ),
 )
 
 

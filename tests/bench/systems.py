@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,18 +93,22 @@ class System:
             board.close()
 
     @contextmanager
-    def worker(self, board: Board, *, warm: bool = True) -> Iterator[Worker]:
+    def worker(
+        self, board: Board, *, warm: bool = True, options: Sequence[str] = ()
+    ) -> Iterator[Worker]:
         """Run a worker, as its user would, with two processes for tasks.
 
         Args:
             board: Where its tasks note their start.
             warm: Wait until it has run a few jobs. A drain does not: its jobs wait already.
+            options: Further words of its command line.
         """
         log = self.folder / f"worker-{self.name}.log"
         program = "pgtasks" if self.ours else "celery"
+        words = [*WORKER.split(), *options]
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                [self.python, "-m", program, "-A", "tests.bench.program", *WORKER.split()],
+                [self.python, "-m", program, "-A", "tests.bench.program", *words],
                 env={**self._variables(), VARIABLE: str(board.path)},
                 cwd=ROOT,
                 stdout=output,
