@@ -53,8 +53,7 @@ TITLES = {
 
 #: What is to be said of all settings of a part.
 NOTES = {
-    "beat": "They are for `pgtasks.beat.Service(app).start()`; "
-    "the command `beat` comes with a later version.",
+    "beat": "Workers and beats send what they say: see [Schedule jobs](../how-to/schedule-jobs.md).",
     "security": "They are read by `app.setup_security()`.",
 }
 
@@ -233,7 +232,7 @@ Jobs that run eagerly or inline tell of nothing.
 
 A plugin adds what it has done to `pgtasks.plugin.stop`:
 `stager` has `staged_count`, `lifeline` `rescued_count` and `discarded_count`, `pruner` `pruned_count`,
-`reindexer` `reindexed_count` and `dropped_count`, `metrics` `queue_count` and `worker_count`.
+`reindexer` `reindexed_count` and `dropped_count`, `metrics` `queue_count` and `worker_count`, `cron` `inserted_count`.
 
 ### The engine
 

@@ -9,6 +9,7 @@
     │   ├── PayloadTooLarge              arguments or a result beyond the limit
     │   ├── NotCommitted                 waiting for a job of one's own open transaction
     │   ├── JobNotFound  JobStateError   what ``app.jobs`` cannot do to a job
+    │   ├── CronNotFound                 what ``app.crons`` cannot do to an entry
     │   ├── CompletionError              complete() where it cannot settle the job
     │   ├── TaskPredicate                raised by a task to say what becomes of it
     │   │   ├── Ignore  Reject  Retry    Celery's
@@ -65,6 +66,7 @@ __all__ = [
     "ChordError",
     "CompletionError",
     "ContentDisallowed",
+    "CronNotFound",
     "DecodeError",
     "Discard",
     "DuplicateNodenameWarning",
@@ -170,6 +172,25 @@ class JobNotFound(PgtasksError, LookupError):
 
     Its id may be misspelt, its row pruned, or it is in another database.
     """
+
+
+class CronNotFound(PgtasksError, LookupError):
+    """``app.crons`` was asked about an entry of the schedule that there is not.
+
+    Attributes:
+        name: Of the entry.
+    """
+
+    def __init__(self, name: str, what: str, *, known: bool = False) -> None:
+        remedy = (
+            "It stands in the program's beat_schedule: change it there."
+            if known
+            else "'pgtasks cron list' shows those that there are."
+        )
+        super().__init__(
+            f"There is no entry {name!r} in the schedule that could be {what}. {remedy}"
+        )
+        self.name = name
 
 
 class JobStateError(PgtasksError):

@@ -151,7 +151,9 @@ NAMESPACES: dict[str, Any] = {
             "File in which PersistentScheduler keeps the moments of the last runs.",
         ),
         "scheduler": Option(
-            "pgtasks.beat:PersistentScheduler", "string", "Class that decides what is due."
+            "pgtasks.beat:PersistentScheduler",
+            "string",
+            "Class that decides what is due; in place of Celery's own one sends for the fleet.",
         ),
         "sync_every": Option(
             0, "int", "Tasks sent between saves of a scheduler that has to save."

@@ -16,6 +16,8 @@ DOORS = {
     "Worker": "pgtasks.worker.worker:Worker",
     "WorkController": "pgtasks.worker.worker:Worker",
     "Beat": "pgtasks.beat.program:Beat",
+    "Crons": "pgtasks.beat.crons:Crons",
+    "SharedScheduler": "pgtasks.plugins.shared_beat:SharedScheduler",
     "cli": "pgtasks.bin.celery:main",
     "django": "pgtasks.fixups.django:fixup",
     "embedded": "pgtasks.dev.postgres:shared_server",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pgtasks.app.amqp import AMQP
     from pgtasks.app.jobs import Jobs
     from pgtasks.app.queues import Queues
+    from pgtasks.beat.crons import Crons
     from pgtasks.storage.aio import AsyncDatabase
     from pgtasks.storage.database import Database
     from pgtasks.storage.notifier import Notifier
@@ -52,6 +53,11 @@ class Owning(Defining):
     def control(self) -> Any:
         """Commands to workers."""
         return instantiate(self.control_cls, app=self)
+
+    @part
+    def crons(self) -> Crons:
+        """Look at the schedule; add, change, pause and resume its entries."""
+        return open_door("Crons")(self)  # type: ignore[no-any-return]
 
     @part
     def queues(self) -> Queues:

@@ -10,6 +10,8 @@ __all__ = ["add", "entry_of"]
 
 logger = logging.getLogger("celery.app.periodic")
 
+_POLICIES = ("catch_up", "overlap", "jitter", "deadline", "timezone")
+
 
 def entry_of(
     app: Any,
@@ -27,7 +29,11 @@ def entry_of(
         sig = sig.clone(args, kwargs or {})
     else:
         sig = app.signature(sig.name, args, kwargs or {})
+    options = dict(options)
+    # What an entry says about its ticks is no option of apply_async.
+    policies = {key: options.pop(key) for key in _POLICIES if key in options}
     return name or repr(sig), {
+        **policies,
         "schedule": schedule,
         "task": sig.name,
         "args": sig.args,

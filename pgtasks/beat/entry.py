@@ -61,6 +61,12 @@ class ScheduleEntry:
         options: What `apply_async` is given besides.
         relative: Intervals begin at round times: a day at midnight.
         app: The application.
+        catch_up: What becomes of ticks that were missed; this and what follows is for those
+            who send the schedule for the whole fleet.
+        overlap: What becomes of a tick while the job before is not over.
+        jitter: Seconds by which jobs are put off at random.
+        deadline: Seconds that a tick may be late.
+        timezone: Zone of the hours of the schedule.
     """
 
     name: str | None = None
@@ -83,6 +89,12 @@ class ScheduleEntry:
         options: Mapping[str, Any] | None = None,
         relative: bool = False,
         app: Any = None,
+        *,
+        catch_up: str | None = None,
+        overlap: str | None = None,
+        jitter: float | None = None,
+        deadline: float | None = None,
+        timezone: Any = None,
     ) -> None:
         self.app = app
         self.name = name
@@ -90,9 +102,20 @@ class ScheduleEntry:
         self.args = args
         self.kwargs = kwargs or {}
         self.options = dict(options or {})
+        if isinstance(schedule, str) or timezone is not None:
+            # Here, for it needs croniter.
+            from pgtasks.beat.expressions import parse
+
+            schedule = parse(schedule, timezone, app=app)
         self.schedule = maybe_schedule(schedule, relative, app=app)
         self.last_run_at = last_run_at or self.default_now()
         self.total_run_count = total_run_count or 0
+        given = {
+            "catch_up": catch_up, "overlap": overlap, "jitter": jitter,
+            "deadline": deadline, "timezone": timezone,
+        }  # fmt: skip
+        # What is not said is no attribute: others compare, copy and store these.
+        vars(self).update(dictfilter(given))
 
     def default_now(self) -> datetime:
         """The present moment, by the clock of the schedule."""

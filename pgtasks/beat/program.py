@@ -10,7 +10,7 @@ from typing import Any
 
 import pgtasks.beat as beat
 from pgtasks import VERSION_BANNER, platforms
-from pgtasks.beat.service import Service
+from pgtasks.beat.service import Service, scheduler_of
 from pgtasks.utils.imports import qualname
 from pgtasks.utils.time import humanize_seconds
 
@@ -29,7 +29,7 @@ class Beat:
         loglevel: What is logged.
         logfile: And where; standard error by default.
         schedule: File for the moments of last runs; ``beat_schedule_filename`` by default.
-        scheduler: The scheduler, or its name; ``beat_scheduler`` by default.
+        scheduler: The scheduler, or its name; see `scheduler_of` for the default.
         scheduler_cls: The same, under another name.
         redirect_stdouts: What is printed goes to the log.
         redirect_stdouts_level: As this.
@@ -74,7 +74,7 @@ class Beat:
         self.loglevel = loglevel
         self.logfile = logfile
         self.schedule = chosen(schedule, "beat_schedule_filename")
-        self.scheduler_cls = chosen(scheduler or scheduler_cls, "beat_scheduler")
+        self.scheduler_cls = scheduler or scheduler_cls or scheduler_of(self.app)
         self.redirect_stdouts = chosen(redirect_stdouts, "worker_redirect_stdouts")
         level = chosen(redirect_stdouts_level, "worker_redirect_stdouts_level")
         self.redirect_stdouts_level = level

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from functools import cached_property
 from multiprocessing import Process
 from threading import Event, Thread
@@ -10,13 +11,17 @@ from typing import Any
 
 import pgtasks.beat as beat
 from pgtasks import signals
+from pgtasks.app.connection import keeps_jobs_in_memory
+from pgtasks.app.doors import DOORS
 from pgtasks.beat.persistent import PersistentScheduler
+from pgtasks.beat.presence import presence
+from pgtasks.beat.reading import is_stock
 from pgtasks.exceptions import ImproperlyConfigured
 from pgtasks.utils.imports import load_extension_class_names, symbol_by_name
 from pgtasks.utils.nodenames import gethostname, host_format
 from pgtasks.utils.time import humanize_seconds
 
-__all__ = ["BeatPidbox", "EmbeddedService", "Service", "beat_nodename"]
+__all__ = ["BeatPidbox", "EmbeddedService", "Service", "beat_nodename", "scheduler_of"]
 
 
 def beat_nodename(hostname: str | None = None) -> str:
@@ -24,6 +29,21 @@ def beat_nodename(hostname: str | None = None) -> str:
     name, at, host = (hostname or "").rpartition("@")
     given = f"{name if at else 'celerybeat'}@{host or gethostname()}"
     return str(host_format(given))
+
+
+def scheduler_of(app: Any) -> Any:
+    """Which scheduler a beat runs that is told of none.
+
+    The setting ``beat_scheduler``; but where that is Celery's own, and jobs are in a
+    database, the one that sends each tick once for all beats and workers.
+
+    Args:
+        app: The application.
+    """
+    configured = app.conf.beat_scheduler
+    if is_stock(configured) and not keeps_jobs_in_memory(app):
+        return DOORS["SharedScheduler"]
+    return configured
 
 
 class Service:
@@ -91,9 +111,13 @@ class Service:
         signals.beat_init.send(sender=self)
         if embedded_process:
             signals.beat_embedded_init.send(sender=self)
+        # One that is not for the whole fleet has workers leave the schedule to it.
+        shared = getattr(self.scheduler, "shared", False)
+        told = nullcontext() if shared else presence(self.app, self.hostname)
         try:
-            while not self._is_shutdown.is_set():
-                self._tick()
+            with told:
+                while not self._is_shutdown.is_set():
+                    self._tick()
         except (KeyboardInterrupt, SystemExit):
             self._is_shutdown.set()
         finally:

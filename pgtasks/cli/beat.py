@@ -29,7 +29,7 @@ logger = logging.getLogger("celery.beat")
     "--schedule",
     group="Beat Options",
     metavar="PATH",
-    help="File for the moments of the last runs; beat_schedule_filename by default.",
+    help="File of a scheduler that has one; the last runs are in the database by default.",
 )
 @option(
     "-S",
@@ -68,7 +68,8 @@ def beat(ctx: click.Context, /, **options: Any) -> None:
     $ pgtasks -A proj beat -l INFO
     $ pgtasks -A proj beat -s /var/run/celery/beat-schedule --detach
 
-    Run one beat for a schedule, as with Celery: two of them send everything twice.
+    Workers send it too, and any number of beats: one of them all is elected to. Of a
+    scheduler of your own (-S) run one, as with Celery.
     """  # noqa: D301 - \b is what keeps click from filling the lines
     invocation = ctx.ensure_object(Invocation)
     background = Detached.of_environment()

@@ -32,6 +32,7 @@ COMMANDS = {
         "pgtasks.cli.events:events",
         "Watch what workers and clients tell of tasks.",
     ),
+    "cron": ("pgtasks.cli.cron:cron", "Show the schedule; pause, resume and run entries."),
     "jobs": ("pgtasks.cli.jobs:jobs", "List jobs; retry, cancel, change, delete them."),
     "why": ("pgtasks.cli.jobs:why", "Say why a job does not run."),
     "purge": ("pgtasks.cli.purge:purge", "Delete the waiting jobs of queues."),

@@ -41,6 +41,7 @@ class Plugin:
             anyway. Of an instance: their values.
         seat: What `leader_only` plugins carry into their statements: who we are as the
             leader; None while another one leads.
+        node: Name of the worker that runs it.
     """
 
     name: str = ""
@@ -49,6 +50,7 @@ class Plugin:
     options: ClassVar[Mapping[str, Any]] = {}
 
     seat: Seat | None = None
+    node: str = ""
 
     def __init__(self, app: Any, **given: Any) -> None:
         self.app = app
@@ -59,6 +61,7 @@ class Plugin:
         self.interval = as_age(f"plugins[{self.name!r}]['interval']", values["interval"])
         self.options = values  # type: ignore[misc]
         self._is_stopping: Callable[[], bool] = lambda: False
+        self._wake: Callable[[], None] = lambda: None
         self.validate()
 
     def validate(self) -> None:
@@ -69,7 +72,8 @@ class Plugin:
 
         Returns:
             What was done, as numbers by name, for telemetry. With ``"again": True`` it runs
-            again at once: what takes long is done in pieces.
+            again at once: what takes long is done in pieces. With ``"again_in"``, seconds, it
+            runs again then, and not after its interval.
         """
         raise TypeError(f"{type(self).__name__} has nothing to do: override run().")
 
@@ -84,9 +88,29 @@ class Plugin:
         """Whether the worker is about to end: what takes long should leave off."""
         return self._is_stopping()
 
-    def bind(self, is_stopping: Callable[[], bool]) -> None:
-        """Let it know whether the worker stops; called by the worker."""
+    def wake(self) -> None:
+        """Have it run now; may be called by any thread."""
+        self._wake()
+
+    def close(self) -> None:
+        """Let go of what it holds; called when the worker has stopped running it."""
+
+    def bind(
+        self,
+        is_stopping: Callable[[], bool],
+        wake: Callable[[], None] = lambda: None,
+        node: str = "",
+    ) -> None:
+        """Let it know the worker; called by the worker.
+
+        Args:
+            is_stopping: Whether the worker stops.
+            wake: Has the plugin run at once.
+            node: Name of the worker.
+        """
         self._is_stopping = is_stopping
+        self._wake = wake
+        self.node = node
 
     def __repr__(self) -> str:
         return f"<Plugin {self.name} every {self.interval:g} s>"

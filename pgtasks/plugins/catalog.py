@@ -35,6 +35,7 @@ HOUSE = {
     "pruner": "pgtasks.plugins.pruner:Pruner",
     "reindexer": "pgtasks.plugins.reindexer:Reindexer",
     "metrics": "pgtasks.plugins.metrics:Metrics",
+    "cron": "pgtasks.plugins.cron:Cron",
 }
 
 

@@ -138,8 +138,19 @@ class Pruner(Plugin):
         if self._results is not None:
             found["group_count"] = run(pruning.prune_groups(seat, self._results))
             ticks = max(self._results, MARGIN)
-            found["tick_count"] = run(pruning.prune_ticks(seat, ticks))
+            found["tick_count"] = self._prune_ticks(seat, ticks)
         return found
+
+    def _prune_ticks(self, seat: Any, age: float) -> int:
+        """Of entries that are sent every second there are thousands since the last time."""
+        until = time.monotonic() + PIECE
+        count = 0
+        while not self.stopping and time.monotonic() < until:
+            pruned = self.database.run(pruning.prune_ticks(seat, age, limit=STRETCH))
+            count += pruned
+            if pruned < STRETCH:
+                break
+        return count
 
     def _forget_keys(self) -> int:
         """Keys of unique jobs that are over, a stretch at a time, and on while it pays.

@@ -155,6 +155,36 @@ class Database:
         finally:
             session.close()
 
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Lend one of the connections for a transaction, committed unless this raises.
+
+        Run queries on it by `pgtasks.storage.borrowed`. The transaction should be short: the
+        server ends one that is idle for 15 s.
+
+        Raises:
+            StorageError: The connection was lost. If that was at the commit, nobody knows
+                what became of it.
+        """
+        pool = self._own_pool()
+        session = pool.take(None)
+        try:
+            with session.transaction():
+                local = self.endpoint.local_settings(None)
+                if local:
+                    values = [list(local), list(local.values())]
+                    psycopg.RawCursor(session).execute(SET_LOCAL, values)
+                yield session
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            found = classify(error, self.endpoint.address)
+            if isinstance(found, StorageUnavailable):
+                session.close()
+            raise found from error
+        finally:
+            if not is_idle(session):
+                session.close()
+            pool.give_back(session)
+
     @property
     def behind_pooler(self) -> bool:
         """Whether PgBouncer or its like stands between; connects to find out."""

@@ -72,7 +72,7 @@ old as materialized (
       and exists (select from leader)
       and exists (select from pgtasks.cron_ticks as newer
                   where newer.entry = tick.entry and newer.tick > tick.tick)
-    order by tick.entry, tick.tick
+    order by tick.tick
     limit %(limit)s
     for update skip locked
 )

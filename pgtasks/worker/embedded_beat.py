@@ -21,7 +21,7 @@ class EmbeddedBeat(Service):
     Args:
         app: The application.
         schedule_filename: File for the moments of the last runs.
-        scheduler: The scheduler, or its name; ``beat_scheduler`` by default.
+        scheduler: The scheduler, or its name; as of `pgtasks beat` by default.
     """
 
     name = "beat"
@@ -34,7 +34,7 @@ class EmbeddedBeat(Service):
         self._beat = beat.Service(
             app,
             schedule_filename=schedule_filename,
-            scheduler_cls=scheduler or app.conf.beat_scheduler,
+            scheduler_cls=scheduler or beat.service.scheduler_of(app),
             remote_control=False,
         )
 

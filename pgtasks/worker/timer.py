@@ -30,16 +30,20 @@ class Timer(Service):
     Args:
         plugin: What to run.
         seat: Gives what a leader carries; None while we are none.
+        node: Name of the worker.
     """
 
-    def __init__(self, plugin: Plugin, seat: Callable[[], Seat | None]) -> None:
+    def __init__(
+        self, plugin: Plugin, seat: Callable[[], Seat | None], node: str = ""
+    ) -> None:
         super().__init__()
         self.name = f"plugin {plugin.name}"
         self.plugin = plugin
         self._seat = seat
         self._due_at = time.monotonic() + random.uniform(0, min(SOON, plugin.interval))
         self._failing = False
-        plugin.bind(lambda: self.stopping)
+        self._woken = False
+        plugin.bind(lambda: self.stopping, self._wake, node)
 
     def run(self) -> None:
         """Wait until it is due and ours to do; do it; begin anew."""
@@ -50,29 +54,34 @@ class Timer(Service):
             if plugin.leader_only and plugin.seat is None:
                 # Whoever is elected is told.
                 self.wakeup.wait()
-            elif left > 0:
+            elif left > 0 and not self._woken:
                 self.wakeup.wait(left)
             else:
-                again = self._once()
-                pause = 0.0 if again else plugin.interval * random.uniform(0.95, 1.05)
-                self._due_at = time.monotonic() + pause
+                self._woken = False
+                self._due_at = time.monotonic() + self._once()
                 continue
             self.wakeup.clear()
+        self._close()
 
-    def _once(self) -> bool:
-        """Run it once; whether it is to run again at once."""
+    def _wake(self) -> None:
+        self._woken = True
+        self.wakeup.set()
+
+    def _once(self) -> float:
+        """Run it once; the seconds until it is to run again."""
         plugin = self.plugin
+        pause = plugin.interval * random.uniform(0.95, 1.05)
         try:
             with telemetry.span("pgtasks.plugin", {"plugin": plugin.name}) as known:
                 done = dict(plugin.run() or {})
-                again = bool(done.pop("again", False))
+                again, wait = done.pop("again", False), done.pop("again_in", None)
                 known.update(done)
         except StorageError as error:
             # One line for an outage, which the others tell of as well.
             if not self._failing:
                 logger.warning("The plugin %r has to wait: %s", plugin.name, error)
             self._failing = True
-            return False
+            return pause
         except BaseException:
             # Also SystemExit: a plugin does not decide about the worker.
             logger.exception(
@@ -80,6 +89,14 @@ class Timer(Service):
                 plugin.name,
                 plugin.interval,
             )
-            return False
+            return pause
         self._failing = False
-        return again
+        if wait is not None:
+            return float(wait)
+        return 0.0 if again else pause
+
+    def _close(self) -> None:
+        try:
+            self.plugin.close()
+        except BaseException as error:
+            logger.warning("The plugin %r could not end in order: %s", self.name, error)

@@ -267,7 +267,7 @@ class Worker(Hooks, Stepped, Books):
     def _make_timers(self, plugins: Sequence[Plugin]) -> list[Service]:
         """A service for each plugin, behind the one that leads, if any of them asks for it."""
         self.leader = None
-        timers = [Timer(each, self._seat) for each in plugins]
+        timers = [Timer(each, self._seat, self.hostname) for each in plugins]
         if not any(each.leader_only for each in plugins):
             return list(timers)
 

@@ -22,6 +22,7 @@ from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.storage import (
     admin,
     browse,
+    crons,
     diagnosis,
     health,
     jobs,
@@ -158,6 +159,38 @@ QUERIES: dict[str, Query[Any]] = {
     "chord members": diagnosis.members("g7"),
     "gates of one": diagnosis.gates(8),
     "turn of one": diagnosis.turn(8),
+    "grant": crons.grant(
+        SEAT,
+        [
+            {
+                "id": id,
+                "follows": "2020-01-01T00:00:00+00:00",
+                "last": "2020-01-02T00:00:00+00:00",
+                "runs": 1,
+                "task_id": f"tick{id}",
+                "ticks": [{"tick": "2020-01-02T00:00:00+00:00", "task_id": f"tick{id}"}],
+            }
+            for id in range(1, 31)
+        ],
+    ),
+    "claim": crons.claim(
+        SEAT,
+        app="",
+        entries=[
+            {
+                "name": f"c{number}",
+                "identity": "other",
+                "task": "t",
+                "schedule": "@daily",
+                "catch_up": "last",
+                "overlap": "skip",
+                "jitter": 0,
+                "by_hours": True,
+            }
+            for number in range(500, 1500)
+        ],
+        fresh=True,
+    ),
 }
 
 # Which indexes a statement may find rows of the large tables by.
@@ -225,6 +258,8 @@ INDEXES = {
     "chord members": {"jobs_chord"},
     "gates of one": {"jobs_pkey"},
     "turn of one": {"jobs_pkey"},
+    "grant": {"jobs_task_id_key"},
+    "claim": set(),
     "words": {"jobs_trying", "jobs_parked"},
 }
 
@@ -251,7 +286,7 @@ PAGES = {
     "forget keys": 1500, "insert": 100, "insert one": 50, "fetch": 2500,
     "fetch queue": 2500, "stage": 50,
     "prune": 50, "ack": 10_000, "audit": 700, "read": 20, "scheduled": 800, "overdue": 50,
-    "look": 700, "walk": 1500,
+    "look": 700, "walk": 1500, "grant": 2000, "claim": 15_000,
 }  # fmt: skip
 
 # What a session has beside our usual settings.
@@ -435,6 +470,13 @@ def fill(connection: psycopg.Connection[Any]) -> None:
     )
     connection.execute(
         """
+        insert into pgtasks.crons (name, source, overlap, office, last_tick, last_task_id)
+        select 'c' || n, 'code', 'skip', 'plugins', '2020-01-01T00:00:00+00:00', 'j' || n
+        from generate_series(1, 1000) as n
+        """
+    )
+    connection.execute(
+        """
         insert into pgtasks.parked_jobs (key, priority, job_id)
         select 'k' || n %% 10 * 100, 0, n from generate_series(1, %(rows)s::int, 2) as n
         """,
@@ -503,6 +545,7 @@ def test_every_statement_on_the_large_tables_is_looked_at() -> None:
             uniques,
             pruning,
             upkeep,
+            crons,
         )
         for name, statement in module.SQL.items()
         if "pgtasks.jobs" in statement or "pgtasks.finished_jobs" in statement

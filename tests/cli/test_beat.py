@@ -14,6 +14,7 @@ import pytest
 from cli_helpers import write
 
 from helpers import eventually
+from pgtasks import Celery
 
 SCHEDULED = """
 from pgtasks import Celery
@@ -94,7 +95,7 @@ def test_beat_sends_what_is_due_until_it_is_told_to_stop(program: Program):
     assert status == 0
     assert not (program.folder / "beat.pid").exists()
     assert "\ncelery beat v" in "\n" + program.log(), "printed, not logged"
-    assert ". scheduler -> pgtasks.beat.persistent.PersistentScheduler" in program.log()
+    assert ". scheduler -> pgtasks.plugins.shared_beat.SharedScheduler" in program.log()
     assert "Scheduler: Sending due task often (tasks.add)" in program.log()
     assert program.jobs("[1, 1]") == 0
 
@@ -143,7 +144,74 @@ def test_a_worker_with_b_sends_and_runs(program: Program):
     assert status == 0
     assert "beat: Starting..." in program.log()
     assert "beat: Shutting down..." in program.log()
-    assert list(program.folder.glob("runs*"))
+
+
+def test_beats_and_workers_send_each_tick_once(program: Program):
+    program.start("beat", "-l", "info")
+    program.start("worker", "-B", "-c", "1", "-l", "info")
+    program.start("worker", "-c", "1", "-l", "info")
+    eventually(lambda: "ready" in program.log(1) + program.log(2), timeout=30)
+    before = program.jobs("[2, 3]")
+    eventually(lambda: program.jobs("[2, 3]") >= before + 10, timeout=30)
+    with psycopg.connect(program.url) as connection:
+        [[ticks, jobs]] = connection.execute(
+            "select count(*), (select count(*) from pgtasks.all_jobs "
+            "where task = 'tasks.add' and args = '[2, 3]') from pgtasks.cron_ticks"
+        )
+        [[leaders]] = connection.execute(
+            "select count(*) from pgtasks.leaders "
+            "where office like 'cron:%' and expires_at > now()"
+        )
+
+    assert (ticks, leaders) == (jobs, 1)
+    assert [ended(each) for each in program.processes] == [0, 0, 0]
+
+
+def test_an_entry_that_is_made_by_hand_is_sent_by_workers_that_run_already(
+    program: Program,
+):
+    write(
+        program.folder / "tasks.py",
+        SCHEDULED.replace("app.conf.beat_schedule =", "unused ="),
+    )
+    program.start("worker", "-c", "1", "-l", "info")
+    eventually(lambda: "ready" in program.log(), timeout=30, message=program.log)
+    with Celery("tasks", broker=program.url, set_as_current=False) as app:
+        app.crons.add("by hand", 0.2, "tasks.add", [5, 6])
+        # It would look by itself after a minute only.
+        eventually(lambda: program.jobs("[5, 6]", "completed") >= 2, timeout=40)
+
+    assert ended(program.processes[0]) == 0
+
+
+OWN = """
+from pgtasks.beat import Scheduler
+
+
+class Own(Scheduler):
+    def apply_entry(self, entry, producer=None):
+        print(f"OWN {entry.name}", flush=True)
+        super().apply_entry(entry, producer)
+"""
+
+
+def test_a_scheduler_of_ones_own_is_run_as_in_celery_and_has_the_schedule_for_itself(
+    program: Program,
+):
+    write(program.folder / "own.py", OWN)
+    program.start("beat", "-S", "own:Own", "-l", "info")
+    eventually(lambda: "OWN often" in program.log(), timeout=30, message=program.log)
+    program.start("worker", "-c", "1", "-l", "info")
+    eventually(
+        lambda: "left to it" in program.log(1), timeout=30, message=lambda: program.log(1)
+    )
+    before = program.log().count("OWN often")
+    eventually(lambda: program.log().count("OWN often") > before + 2)
+    with psycopg.connect(program.url) as connection:
+        [[ticks]] = connection.execute("select count(*) from pgtasks.cron_ticks")
+
+    assert ticks == 0
+    assert [ended(each) for each in program.processes] == [0, 0]
 
 
 @pytest.mark.parametrize(

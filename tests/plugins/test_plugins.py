@@ -54,12 +54,15 @@ def names(found: catalog.Chosen) -> list[str]:
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ({}, ["stager", "lifeline", "pruner", "reindexer", "metrics"]),
-        (None, ["stager", "lifeline", "pruner", "reindexer", "metrics"]),
+        ({}, ["stager", "lifeline", "pruner", "reindexer", "metrics", "cron"]),
+        (None, ["stager", "lifeline", "pruner", "reindexer", "metrics", "cron"]),
         (False, []),
-        ({"reindexer": False}, ["stager", "lifeline", "pruner", "metrics"]),
-        ({"stager": False, "lifeline": False}, ["pruner", "reindexer", "metrics"]),
-        ({"pruner": True}, ["stager", "lifeline", "pruner", "reindexer", "metrics"]),
+        ({"reindexer": False}, ["stager", "lifeline", "pruner", "metrics", "cron"]),
+        ({"stager": False, "lifeline": False}, ["pruner", "reindexer", "metrics", "cron"]),
+        (
+            {"pruner": True},
+            ["stager", "lifeline", "pruner", "reindexer", "metrics", "cron"],
+        ),
     ],
 )
 def test_the_setting_switches_them(installed, setting, expected):
@@ -113,6 +116,9 @@ def test_an_installed_plugin_that_is_broken_is_reported_and_left_out(installed, 
         ({"lifeline": {"rescue_after": 60}}, "no option 'rescue_after'"),
         ({"pruner": 60}, "write a dict"),
         ("pruner", "write a dict"),
+        ({"cron": {"lease": 0.1}}, "a second at least"),
+        ({"cron": {"crontab": "@daily"}}, "write a list"),
+        ({"cron": {"crontabs": []}}, "Did you mean 'crontab'"),
     ],
 )
 def test_what_the_setting_cannot_mean_is_refused_before_a_worker_starts(

@@ -205,6 +205,15 @@ def test_the_small_tables_are_tidied_as_well(house):
     ]
 
 
+def test_ticks_of_every_second_are_pruned_as_fast_as_they_come(house):
+    house.rows(
+        "insert into pgtasks.cron_ticks (entry, tick) select 'second', "
+        "now() - interval '9 days' - n * interval '1 s' from generate_series(0, 3500) as n"
+    )
+
+    assert run_through(house.lead(Pruner))["tick_count"] == 3500
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

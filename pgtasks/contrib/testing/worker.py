@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgtasks._state import _set_task_join_will_block
 from pgtasks.app import app_or_default
@@ -19,6 +19,10 @@ from pgtasks.result import allow_join_result
 from pgtasks.utils.dispatch import Signal
 from pgtasks.utils.nodenames import anon_nodename
 from pgtasks.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from pgtasks.plugins.base import Plugin
+    from pgtasks.worker.service import Service
 
 __all__ = [
     "TestWorkController",
@@ -142,6 +146,10 @@ class TestWorkController:
 
 class _DatabaseWorker(TestWorkController, Worker):
     """The real worker, in a thread of a test."""
+
+    def _make_timers(self, plugins: Sequence[Plugin]) -> list[Service]:
+        # The schedule of a program is not what its tests wait for.
+        return super()._make_timers([each for each in plugins if each.name != "cron"])
 
 
 class _MemoryWorker(TestWorkController, MemoryWorker):
