@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
     contextmanager,
 )
-from typing import Any
+from typing import Any, TypeAlias
 
-from pgtasks.app import coroutines, outcome, settling, transactional, transactions
+from pgtasks.app import outcome, settling, transactional, transactions
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.exceptions import Ignore, ImproperlyConfigured
 
 __all__ = ["Enclosed"]
+
+#: What a body has returned, and the end that it made of its job, if there is one.
+Ended: TypeAlias = "tuple[Any, tuple[Any, ...] | None]"
 
 
 class Enclosed:
@@ -41,7 +44,7 @@ class Enclosed:
 
     def __call__(
         self, args: Any, kwargs: Any, conclude: Callable[[Any], tuple[Any, ...]]
-    ) -> tuple[Any, tuple[Any, ...] | None]:
+    ) -> Ended | Coroutine[Any, Any, Ended]:
         """Run the body.
 
         Args:
@@ -51,29 +54,51 @@ class Enclosed:
 
         Returns:
             What the body has returned, and what ``conclude`` has answered: None if there is
-            no job to settle, in an eager run or a test.
+            no job to settle, in an eager run or a test. Of a coroutine, one that does so.
 
         Raises:
             Superseded: The job is not ours any more.
             Exception: What the body has raised, or the driver; all is rolled back.
         """
-        ending = outcome.current()
-        if ending is None or not ending.settles or self._in_memory:
+        if self._is_async:
+            return self._arun(args, kwargs, conclude)
+        run = self._own_end(conclude)
+        if run is None:
             return self._unsettled(args, kwargs), None
-        run = settling.OwnEnd(self._app, ending, conclude, verify=self._is_foreign)
         try:
-            if self._is_async:
-                coroutines.run(self._asettled(run, args, kwargs))
-            else:
-                self._settled(run, args, kwargs)
+            self._settled(run, args, kwargs)
         except Exception as error:
-            # `autoretry_for` looks at the body, and this may have come behind it.
-            again = getattr(self._task, "_retry_later", None)
-            if run.has_ended and again is not None:
-                again(error)
-            run.run_again_if_lost(self._task, error)
+            self._failed(run, error)
             raise
         return run.answer()
+
+    async def _arun(
+        self, args: Any, kwargs: Any, conclude: Callable[[Any], tuple[Any, ...]]
+    ) -> Ended:
+        run = self._own_end(conclude)
+        if run is None:
+            return await self._aunsettled(args, kwargs), None
+        try:
+            await self._asettled(run, args, kwargs)
+        except Exception as error:
+            self._failed(run, error)
+            raise
+        return run.answer()
+
+    def _own_end(
+        self, conclude: Callable[[Any], tuple[Any, ...]]
+    ) -> settling.OwnEnd | None:
+        ending = outcome.current()
+        if ending is None or not ending.settles or self._in_memory:
+            return None
+        return settling.OwnEnd(self._app, ending, conclude, verify=self._is_foreign)
+
+    def _failed(self, run: settling.OwnEnd, error: Exception) -> None:
+        # `autoretry_for` looks at the body, and this may have come behind it.
+        again = getattr(self._task, "_retry_later", None)
+        if run.has_ended and again is not None:
+            again(error)
+        run.run_again_if_lost(self._task, error)
 
     def _settled(self, run: settling.OwnEnd, args: Any, kwargs: Any) -> None:
         try:
@@ -111,8 +136,6 @@ class Enclosed:
 
         In one that jobs sent now would join it is a part of that, and ends with it.
         """
-        if self._is_async:
-            return coroutines.run(self._aunsettled(args, kwargs))
         joined = self._joined()
         opened = self._open() if joined is None else settling.part_of(self._app, joined)
         with opened as connection, self._within(connection):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from typing import Any
 
-from pgtasks.app import ends, header, incoming, outcome
+from pgtasks.app import coroutines, ends, header, incoming, outcome
+from pgtasks.app.interruption import Interruption
 from pgtasks.exceptions import NotRegistered, Retry
 from pgtasks.job import Job, Outcome
 from pgtasks.telemetry.registry import HANDLERS
 
-__all__ = ["execute"]
+__all__ = ["aexecute", "execute", "is_async"]
 
 
 def execute(
@@ -22,7 +24,7 @@ def execute(
     """Run a claimed job, and say everything that its end must write.
 
     Whatever the row holds and whatever the task does, there is an outcome: nothing is
-    raised.
+    raised, but an `Interruption` by whoever has it end.
 
     Args:
         app: The application, finalized.
@@ -30,6 +32,42 @@ def execute(
         hostname: Name of the worker.
         ending: Takes down what becomes of the job; a test's may look at it.
     """
+    return coroutines.drive(_told(app, job, hostname, ending))
+
+
+async def aexecute(
+    app: Any, job: Job, *, body: coroutines.Body, hostname: str | None = None
+) -> Outcome:
+    """`execute` on the loop that runs here; others go on while a coroutine waits.
+
+    Args:
+        app: The application, finalized.
+        job: The row, of which `is_async` is true.
+        body: By which its coroutine can be interrupted.
+        hostname: Name of the worker.
+    """
+    return await coroutines.adrive(_told(app, job, hostname, None), body)
+
+
+def is_async(app: Any, job: Job, *, hostname: str | None = None) -> bool:
+    """Whether the task of a job is a coroutine, with which `aexecute` holds up nobody.
+
+    Not where somebody has put a tracer of their own around ours: it expects an end.
+    """
+    task = app._tasks.get(job.task)
+    if task is None or not iscoroutinefunction(task.run):
+        return False
+    try:
+        tracer = task.__trace__ or _tracer(app, task, hostname)
+    except Exception:
+        return False  # which `execute` will tell of
+    # That, too, may have put something around the body.
+    return iscoroutinefunction(task.run) and coroutines.steps_of(tracer) is not None
+
+
+def _told(
+    app: Any, job: Job, hostname: str | None, ending: outcome.Ending | None
+) -> coroutines.Steps[Outcome]:
     if HANDLERS:
         from pgtasks.app import telling
 
@@ -39,7 +77,7 @@ def execute(
 
 def _execute(
     app: Any, job: Job, hostname: str | None, ending: outcome.Ending | None
-) -> Outcome:
+) -> coroutines.Steps[Outcome]:
     task = app._tasks.get(job.task)
     if ending is None:
         ending = outcome.Ending(app, job, app.backend if task is None else task.backend)
@@ -65,13 +103,17 @@ def _execute(
             ends.give_up(task, request, args, kwargs, job)
         else:
             tracer = task.__trace__ or _tracer(app, task, hostname)
-            traced = tracer(job.task_id, args, kwargs, request)
+            steps = coroutines.steps_of(tracer)
+            call = (job.task_id, args, kwargs, request)
+            traced = tracer(*call) if steps is None else (yield from steps(*call))
             runtime = traced.runtime
             ending.outcome.shown = _shown(traced)
             if traced.info is not None:
                 ends.settle(task, traced, request, args, kwargs, ending)
     except Exception as exc:
         ends.refuse(app, task, job, exc, ending)
+    except Interruption:
+        raise
     except BaseException as exc:
         # sys.exit() in a task, or a signal's exception: the process may go on, but the
         # task is lost, as it is with Celery, where the process ends.

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgtasks import serialization, states
 from pgtasks.app import incoming
+from pgtasks.app.coroutines import Steps
 from pgtasks.app.outcome import Ending
 from pgtasks.app.watching import WatchedEnding
 from pgtasks.exceptions import Discard
@@ -16,12 +17,12 @@ from pgtasks.telemetry import registry
 
 __all__ = ["execute"]
 
-Run = Callable[[Any, Job, "str | None", Ending], Outcome]
+Run = Callable[[Any, Job, "str | None", Ending], Steps[Outcome]]
 
 
 def execute(
     run: Run, app: Any, job: Job, hostname: str | None, ending: Ending | None
-) -> Outcome:
+) -> Steps[Outcome]:
     """Run a job, and tell of its beginning and its end.
 
     Args:
@@ -37,7 +38,7 @@ def execute(
     known = _known(app, job, hostname)
     began, now = time.monotonic(), time.time()
     registry.execute("pgtasks.job.start", {"system_time": now}, known)
-    outcome = run(app, job, hostname, ending)
+    outcome = yield from run(app, job, hostname, ending)
     measured = {
         "duration": time.monotonic() - began,
         "queue_time": max(0.0, now - job.scheduled_at),

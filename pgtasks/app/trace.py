@@ -203,7 +203,9 @@ def build_tracer(
         outcome.store_for(task).mark_as_done(uuid, value, request, publish_result)
         return None, value, SUCCESS, value
 
-    def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+    def steps(
+        uuid: str, args: Any, kwargs: Any, request: Any = None
+    ) -> coroutines.Steps[Any]:
         returned = how = runtime = text = concluded = None
         value: Any = None
         state: str | None = None
@@ -236,15 +238,16 @@ def build_tracer(
                         if enclosed is None:
                             value = fun(*args, **kwargs)
                             if iscoroutine(value):
-                                value = coroutines.run(value)
+                                value = yield value
                         else:
-                            value, concluded = enclosed(
+                            both: Any = enclosed(
                                 args,
                                 kwargs,
                                 lambda value: conclude(
                                     context, uuid, value, publish_result
                                 ),
                             )
+                            value, concluded = (yield both) if iscoroutine(both) else both
                     except BaseException as exc:
                         if context._completion is None:
                             raise
@@ -351,7 +354,12 @@ def build_tracer(
                 how = on_error(context, exc)[0]
         return trace_ok_t(returned, how, runtime, text)
 
+    def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+        return coroutines.drive(steps(uuid, args, kwargs, request))
+
     if not eager:
+        # For workers whose event loop waits for many tasks at a time.
+        coroutines.mark(trace_task, steps)
         return trace_task
 
     def trace_eagerly(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
