@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import multiprocessing
 import os
@@ -66,10 +65,6 @@ class Child:
         _set_signals(slot)
         # What `%(processName)s` shows in logs, as in Celery.
         multiprocessing.current_process().name = f"ForkPoolWorker-{number + 1}"
-        # The application's objects are for ever: not looking at them in each
-        # collection also keeps their pages shared with the template.
-        gc.collect()
-        gc.freeze()
         self._on_start()
         folder = self._begun.path.parent
         buffer = bytearray(parcel.LARGEST + 1024)
@@ -102,7 +97,7 @@ class Child:
     def _is_worn_out(self, done: int) -> bool:
         if self._max_jobs and done >= self._max_jobs:
             return True
-        if self._max_memory and done % 16 == 0:
+        if self._max_memory:
             used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             if sys.platform == "darwin":
                 used //= 1024
@@ -144,19 +139,17 @@ def _set_signals(slot: Slot) -> None:
         # Late by a hair it would hit the next job.
         if slot.running and slot.soft_limit_for == slot.running:
             slot.soft_limit_for = 0
-            raise _limit_reached()
+            _raise_limit()
 
     signal.signal(signal.SIGUSR1, on_soft_limit)
 
 
-def _limit_reached() -> Exception:
-    """What is raised in the task that runs: its own timeout has a name of its own."""
+def _raise_limit() -> None:
+    """Raise the soft limit in the task that runs: in its coroutine, if that waits."""
     from pgtasks._state import _task_stack
-    from pgtasks.exceptions import SoftTimeLimitExceeded, TaskTimeout
+    from pgtasks.app import coroutines
+    from pgtasks.app.interruption import limit_reached
 
-    task = _task_stack.top
-    # As in Task._take_timeout: the attribute of some base class may mean anything.
-    known = {} if task is None else vars(type(task))
-    if known.get("timeout") is None or "_decorated" not in known:
-        return SoftTimeLimitExceeded()
-    return TaskTimeout(f"The task {task.name} took longer than its timeout.")
+    error = limit_reached(_task_stack.top)
+    if not coroutines.interrupt(error):
+        raise error

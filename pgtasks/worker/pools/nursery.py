@@ -8,6 +8,7 @@ that copy forks the children: the application is imported once and its memory sh
 from __future__ import annotations
 
 import contextlib
+import gc
 import marshal
 import os
 import select
@@ -49,6 +50,11 @@ class Nursery:
         self._ends: list[tuple[int, int]] = []
         before_fork()
         self.control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The application's objects are for ever. A collection writes to each that it looks
+        # at, and so to a page of its own of every process: done in each child, this was
+        # 10 MB apiece.
+        gc.collect()
+        gc.freeze()
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
