@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from pgtasks.storage.query import Query, Row, load
 
 __all__ = [
-    "Standing", "Word", "Words", "claiming", "list_", "pause", "scale", "serve", "words",
+    "Standing", "Word", "Words", "claiming", "list_", "pause", "scale", "serve", "waiting",
+    "words",
 ]  # fmt: skip
 
 SQL = load("queues.sql")
@@ -129,6 +130,12 @@ def words(node: str) -> Query[Words]:
         return Words(about, rows[-1][6])
 
     return Query(SQL["words"], {"node": node}, read)
+
+
+def waiting(queues: Sequence[str], most: int) -> Query[int]:
+    """How many jobs of these queues could be claimed; ``most``, if there are more."""
+    params = {"queues": list(queues), "most": most}
+    return Query(SQL["waiting"], params, lambda rows: int(rows[0][0]))
 
 
 def list_() -> Query[list[Standing]]:

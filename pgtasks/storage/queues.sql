@@ -84,6 +84,17 @@ where reading.relation = 'pgtasks.queues'::regclass
   and reading.database = (select oid from pg_catalog.pg_database where datname = current_database())
   and reading.pid <> pg_backend_pid()
 
+-- name: waiting
+-- How many jobs could be claimed from these queues, as far as somebody wants to know.
+select least(count(*), %(most)s::bigint)
+from unnest(%(queues)s::text[]) as wanted (queue)
+cross join lateral (
+    select
+    from pgtasks.jobs
+    where jobs.state = 'available' and jobs.queue = wanted.queue
+    limit %(most)s
+) as job
+
 -- name: words
 -- What concerns one worker, and whether there are limits anywhere, or jobs that have some.
 with found as (

@@ -142,6 +142,7 @@ QUERIES: dict[str, Query[Any]] = {
     "tidy": limits.tidy(),
     "occupy": limits.occupy("q0"),
     "words": queues.words("w"),
+    "waiting": queues.waiting(["q0", "q1"], most=100),
     "queues": queues.list_(),
     "stamped": admin.stamped('{"tenant": ["a"]}'),
     "running": admin.running(["j7", "j100"]),
@@ -261,6 +262,7 @@ INDEXES = {
     "grant": {"jobs_task_id_key"},
     "claim": set(),
     "words": {"jobs_trying", "jobs_parked"},
+    "waiting": {"jobs_ready"},
 }
 
 # What people ask for now and then, about every unfinished job.
