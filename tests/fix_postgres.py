@@ -108,6 +108,14 @@ def fresh_database(postgres: Server | GivenServer) -> Iterator[str]:
         yield postgres.url_of(name)
 
 
+@pytest.fixture(scope="module")
+def module_database(postgres: Server | GivenServer, template: str) -> Iterator[str]:
+    """The address of a database for the tests of one module, which share a worker."""
+    name = f"pgtasks_test_{uuid.uuid4().hex[:12]}"
+    with _database(postgres, name, template):
+        yield postgres.url_of(name)
+
+
 @contextmanager
 def _database(
     server: Server | GivenServer, name: str, template: str = "template1"

@@ -30,7 +30,7 @@ ADVICE = {
     "celery.bin": "commands are found through celery.bin.celery; 'pgtasks --help' lists "
     "them, and one that is not there says what to do instead.",
     "celery.concurrency": "pools are pgtasks' own. Choose one with --pool or the setting "
-    "'worker_pool': prefork, threads or solo.",
+    "'worker_pool': prefork, threads, asyncio, gevent or solo.",
     "celery.contrib.migrate": "there are no messages to move from broker to broker.",
     "celery.decorators": "Celery 4 removed it; use app.task or shared_task.",
     "celery.task": "Celery 4 removed it; use app.task or shared_task.",

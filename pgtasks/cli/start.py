@@ -241,7 +241,7 @@ class Start:
         text = banner(
             self.app,
             hostname=self.hostname,
-            concurrency=worker.concurrency,
+            concurrency=_places(worker),
             pool=worker.pool_name,
             queues=worker.queues,
             lease=float(self.app.conf.worker_lease),
@@ -267,6 +267,12 @@ def _apart(words: list[str] | None) -> tuple[list[str] | None, dict[str, int]]:
         else:
             names.append(word)
     return names, limits
+
+
+def _places(worker: Worker) -> str:
+    if worker.autoscale:
+        return f"{{min={worker.min_concurrency}, max={worker.max_concurrency}}}"
+    return str(worker.concurrency)
 
 
 def _may_choose_queues() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -44,15 +45,19 @@ def _concurrency(
 
 
 _INSTEAD_OF_POOL = {
-    "gevent": "It comes with a later version; use threads until then.",
-    "eventlet": "Eventlet is no longer maintained; use threads.",
-    "asyncio": "It comes with a later version; use threads until then.",
+    "eventlet": "Eventlet is no longer maintained; use gevent, which does the same.",
 }
 
 
 def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from pgtasks.worker.pools import POOLS
 
+    if value == "gevent" and find_spec("gevent") is None:
+        raise click.BadParameter(
+            "gevent is not installed. Install it with: pip install 'pgtasks[gevent]'",
+            ctx=ctx,
+            param=param,
+        )
     if value is None or value in POOLS:
         return value
     instead = _INSTEAD_OF_POOL.get(value, f"Choose one of {', '.join(POOLS)}.")
@@ -61,15 +66,17 @@ def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     )
 
 
-_LATER = {
-    "autoscale": "Scaling by itself comes with a later version. Leave it out and say how "
-    "many jobs may run at a time with -c; several workers may serve one queue.",
-}
+def _autoscale(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    from pgtasks.worker.autoscale import bounds
 
-
-def _later(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value:
-        raise click.BadParameter(_LATER[str(param.name)], ctx=ctx, param=param)
+    if not value:
+        return None
+    try:
+        return bounds(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from error
 
 
 # What these did for a broker is done otherwise here, or comes later. Programs are started
@@ -146,9 +153,9 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     "--pool",
     group="Pool Options",
     callback=_pool,
-    metavar="[prefork|threads|solo]",
-    help="Where jobs run: in child processes (the default), in threads, or in the worker's own "
-    "main thread.",
+    metavar="[prefork|threads|asyncio|gevent|solo]",
+    help="Where jobs run: in child processes (the default), in threads, on an event loop (and "
+    "in threads what is no coroutine), in greenlets, or in the worker's own main thread.",
 )
 @option(
     "-E",
@@ -254,9 +261,9 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     "--autoscale",
     group="Features",
     metavar="MAX,MIN",
-    callback=_later,
-    expose_value=False,
-    help="Comes with a later version.",
+    callback=_autoscale,
+    help="Between how many jobs at a time and how few: more places while jobs wait, fewer "
+    "again when they stay empty. In place of -c.",
 )
 @option(
     "-B",

@@ -58,8 +58,8 @@ def maybe_patch_concurrency(
         pool = _find_option_with_arg(
             words, list(short_opts or ["-P"]), list(long_opts or ["--pool"])
         )
-    except KeyError:
-        return
+    except (KeyError, IndexError):
+        return  # Of an option without a value whoever reads the line says so.
     patch = ({"gevent": _patch_gevent} if patches is None else patches).get(pool)
     if patch is not None:
         patch()

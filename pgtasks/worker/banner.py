@@ -31,7 +31,7 @@ def banner(
     app: Celery,
     *,
     hostname: str,
-    concurrency: int,
+    concurrency: str,
     pool: str,
     queues: list[str],
     lease: float,

@@ -24,6 +24,7 @@ from pgtasks.worker.identity import boottime
 __all__ = [
     "BegunFile",
     "Slot",
+    "Slots",
     "begun_path",
     "is_abandoned",
     "read_begun",
@@ -35,6 +36,7 @@ RING = 4096
 
 _HEADER = 8
 _ID = 8 * 3  # words 3 and 4
+_USED = 7  # how many slots there have been; 0 in files of older workers: all
 _SLOT = 3 + RING
 
 
@@ -43,7 +45,8 @@ class BegunFile:
 
     Args:
         worker: Id of the worker, which names the file.
-        slots: How many executors may note jobs at a time.
+        slots: How many executors may note jobs at a time. The file is sparse: those that are
+            never used cost nothing.
     """
 
     def __init__(self, worker: str, slots: int) -> None:
@@ -133,12 +136,17 @@ class BegunFile:
     def slot(self, number: int) -> Slot:
         """The notes of one executor."""
         start = _HEADER + number * _SLOT
-        return Slot(self._words[start : start + _SLOT])
+        # Readers look no further, and what nobody has touched takes no room on the disk.
+        # Not written without need: a child must not undo what its parent writes.
+        if self._words[_USED] <= number:
+            self._words[_USED] = number + 1
+        return Slot(number, self._words[start : start + _SLOT])
 
     def busy(self) -> bool:
         """Whether any executor is running a job now."""
         return any(
-            self._words[_HEADER + number * _SLOT + 1] for number in range(self.slots)
+            self._words[_HEADER + number * _SLOT + 1]
+            for number in range(self._words[_USED])
         )
 
     def close(self) -> None:
@@ -153,12 +161,37 @@ class BegunFile:
             path.unlink(missing_ok=True)
 
 
+class Slots:
+    """The slots of a file, for executors that come and go: what comes back is used again first.
+
+    Args:
+        begun: The file.
+    """
+
+    def __init__(self, begun: BegunFile) -> None:
+        self._begun = begun
+        self._free: list[Slot] = []
+        self._given = 0
+
+    def take(self) -> Slot:
+        """One that nobody uses."""
+        if self._free:
+            return self._free.pop()
+        self._given += 1
+        return self._begun.slot(self._given - 1)
+
+    def give_back(self, slot: Slot) -> None:
+        """It is not used any more."""
+        self._free.append(slot)
+
+
 class Slot:
     """One executor's notes: what it runs now, and what it has begun lately."""
 
-    __slots__ = ("_words",)
+    __slots__ = ("_words", "number")
 
-    def __init__(self, words: memoryview) -> None:
+    def __init__(self, number: int, words: memoryview) -> None:
+        self.number = number
         self._words = words
 
     def begin(self, job: int) -> None:
@@ -215,7 +248,10 @@ def begun_path(worker: str) -> Path:
 def read_begun(worker: str) -> set[int] | None:
     """The ids that a dead worker had begun lately, or None if its file is not here."""
     try:
-        content = begun_path(worker).read_bytes()
+        with open(begun_path(worker), "rb") as file:
+            content = file.read(8 * _HEADER)
+            used = memoryview(content).cast("q")[_USED]
+            content += file.read(8 * used * _SLOT if used else -1)
     except OSError:
         return None
     words = memoryview(content).cast("q")

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pgtasks import signals
+from pgtasks.app.interruption import limit_reached
 from pgtasks.app.traceinfo import printable
 from pgtasks.app.turns import key_of_turn
 from pgtasks.job import Job, Outcome
+from pgtasks.storage import queues
+from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import Settlement, settle
 from pgtasks.worker import state, verdicts
 from pgtasks.worker.revocation import carries
@@ -73,6 +76,8 @@ class Books:
         self._hear: Callable[[], object] = lambda: None
         self._rerunnable: tuple[int, list[str]] = (-1, [])
         self._limits: dict[str, tuple[float | None, float | None]] = {}
+        #: Told of jobs that have been claimed: what scales the pool.
+        self._on_received: Callable[[Sequence[Job]], object] | None = None
         self._turns = Turns(lambda: self.app.database, self.unbegun, self._on_runnable)
 
     def _take(self, jobs: list[Job]) -> None:
@@ -94,6 +99,8 @@ class Books:
         if self.reporter is not None and self.reporter.awake:
             self.reporter.received(jobs)
         self.pool.submit(jobs)
+        if self._on_received is not None:
+            self._on_received(jobs)
 
     def _tell_received(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -240,6 +247,26 @@ class Books:
                 getattr(task, "time_limit", None) or self._hard_limit,
             )
         return found
+
+    def overdue(self, job: Job) -> Exception:
+        """What is raised in the task of this job at its soft time limit."""
+        return limit_reached(self.app.tasks.get(job.task))
+
+    def load(self, most: int) -> int:
+        """How many jobs there are to do: held here, or waiting for a place in this worker.
+
+        Args:
+            most: More are not counted.
+        """
+        held = len(self._held)
+        if held < self.pool.num_processes or held >= most:
+            return held  # with room here nothing waits for long
+        rooms = self.gates.rooms()
+        wanted = [queue for queue in list(self.queues) if rooms.get(queue, 1)]
+        try:
+            return held + self.app.database.run(queues.waiting(wanted, most - held))
+        except StorageError:
+            return held
 
     def forget_limits(self, name: str) -> None:
         """Look up the time limits of a task anew."""

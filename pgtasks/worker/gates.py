@@ -281,18 +281,23 @@ def limits_of(worker: Worker) -> list[limits.Limit]:
     return found
 
 
-def serve(worker: Worker, served: Sequence[str], why: str) -> None:
-    """Serve these queues from now on."""
-    # First where producers look whom to wake, or a job could come unheard in between.
+def describe(worker: Worker, served: Sequence[str] | None = None) -> None:
+    """Write where everybody looks what a worker serves, and how many jobs at a time."""
     worker.app.database.run(
         workers.describe(
             worker.begun.worker,
-            queues=list(served),
+            queues=list(worker.queues if served is None else served),
             concurrency=worker.concurrency,
             info={},
         ),
         retry=True,
     )
+
+
+def serve(worker: Worker, served: Sequence[str], why: str) -> None:
+    """Serve these queues from now on."""
+    # First where producers look whom to wake, or a job could come unheard in between.
+    describe(worker, served)
     # In place: the fetcher reads this very list.
     worker.queues[:] = served
     worker.fetcher.wakeup.set()

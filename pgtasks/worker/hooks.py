@@ -85,9 +85,11 @@ class Hooks:
     def stats(self) -> dict[str, Any]:
         """All that ``inspect stats`` shows."""
         held = self.held()
+        scaler = getattr(self, "autoscaler", None)
         return {
             **self.info(),
             **self.step_info(),
+            **({} if scaler is None else {"autoscaler": scaler.info()}),
             "pool": {**self.pool.describe(), "timeouts": list(self.default_limits)},
             "broker": self._broker(),
             "prefetch_count": len(held) + self.pool.demand,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import socket
@@ -19,8 +20,9 @@ from pgtasks.plugins.catalog import choose
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import ACK_SETTINGS
-from pgtasks.worker import identity, state, telling
+from pgtasks.worker import gates, identity, making, state, telling
 from pgtasks.worker.acker import Acker
+from pgtasks.worker.autoscale import bounds
 from pgtasks.worker.begun import BegunFile, remove_leftovers
 from pgtasks.worker.books import Books
 from pgtasks.worker.consumer import Consumer
@@ -32,9 +34,6 @@ from pgtasks.worker.hooks import Hooks
 from pgtasks.worker.leader import Leader
 from pgtasks.worker.lifeline import Lifeline
 from pgtasks.worker.mailbox import Mailbox
-from pgtasks.worker.pools import by_name
-from pgtasks.worker.pools.child import Child
-from pgtasks.worker.pools.prefork import PreforkPool
 from pgtasks.worker.pools.solo import SoloPool
 from pgtasks.worker.reporter import FREQUENCY, Reporter
 from pgtasks.worker.service import Service
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.plugins.base import Plugin
     from pgtasks.storage.leaders import Seat
-    from pgtasks.worker.pools.base import Pool
+    from pgtasks.worker.autoscale import Autoscaler
 
 __all__ = ["Worker", "install_signal_handlers"]
 
@@ -68,13 +67,20 @@ class Worker(Hooks, Stepped, Books):
             many as there are places.
         concurrency: Jobs at a time; by default the number of processors, with ``auto``
             of those that this process may use.
-        pool: ``prefork``, ``threads`` or ``solo``.
+        pool: ``prefork``, ``threads``, ``asyncio``, ``gevent`` or ``solo``.
         max_tasks_per_child: Jobs after which a child process is replaced.
         max_memory_per_child: Resident kilobytes above which it is.
         time_limit: Hard limit in seconds for tasks that set none.
         soft_time_limit: Soft limit, likewise.
         ready_callback: Called with the worker when it takes jobs.
+        autoscale: The largest and the smallest number of jobs at a time, ``"10,3"`` or
+            ``(10, 3)``; it starts with the smallest.
+
+    Attributes:
+        autoscaler: What changes the number of places, with ``autoscale``; else None.
     """
+
+    autoscaler: Autoscaler | None = None
 
     def __init__(
         self,
@@ -90,6 +96,7 @@ class Worker(Hooks, Stepped, Books):
         time_limit: float | None = None,
         soft_time_limit: float | None = None,
         ready_callback: Callable[[Worker], None] | None = None,
+        autoscale: str | Sequence[int] | None = None,
         **options: Any,
     ) -> None:
         app = app_or_default(app)
@@ -106,6 +113,11 @@ class Worker(Hooks, Stepped, Books):
         self.queues = list(queues or [conf.task_default_queue])
         self._queue_limits = {**(conf.worker_queue_limits or {}), **(queue_limits or {})}
         self.concurrency = identity.processors(concurrency or conf.worker_concurrency)
+        self.min_concurrency, self.max_concurrency = self.concurrency, self.concurrency
+        self.autoscale = autoscale
+        if autoscale:
+            self.max_concurrency, self.min_concurrency = bounds(autoscale)
+            self.concurrency = self.min_concurrency
         self.pool_name = pool or conf.worker_pool or "prefork"
         self.options = options
         wanted = options.get("task_events")
@@ -114,8 +126,8 @@ class Worker(Hooks, Stepped, Books):
         self.steps = []
         self.started_at = time.time()
         self.exitcode = EX_OK
-        self._max_tasks = max_tasks_per_child or conf.worker_max_tasks_per_child
-        self._max_memory = max_memory_per_child or conf.worker_max_memory_per_child
+        self.max_tasks_per_child = max_tasks_per_child or conf.worker_max_tasks_per_child
+        self.max_memory_per_child = max_memory_per_child or conf.worker_max_memory_per_child
         self._ready_callback = ready_callback
         self._ended = threading.Event()
         self._stop_begun = threading.Lock()
@@ -163,19 +175,24 @@ class Worker(Hooks, Stepped, Books):
         self.app.finalize()
         self.lease = float(conf.worker_lease)
         remove_leftovers()
-        self.begun = BegunFile(str(uuid4()), self.concurrency)
+        # Pools may grow. What nobody notes anything in costs no room.
+        most = self.max_concurrency
+        self.begun = BegunFile(str(uuid4()), max(2 * most, most + 32))
         self.begun.turned_at = identity.boottime()
         signals.worker_init.send(sender=self)
         known = {"concurrency": self.concurrency, "pool_cls": self.pool_name}
         self.make_steps(**{**known, **self.options})
-        self.pool = self._make_pool()
+        self.pool = making.make_pool(self)
+        if self.autoscale:
+            self.autoscaler = making.make_autoscaler(self)
+            self._on_received = getattr(self.autoscaler, "on_task_received", None)
         interval = min(float(conf.worker_heartbeat_interval), self.lease / 4)
         beat = Keeper if self.pool.in_process else Heartbeat
         self.heart = beat(
             self.app.database, self.begun, lease=self.lease, interval=interval
         )
         if self.pool.in_process:
-            self._on_process_start()
+            self.on_process_start()
         # Its statement wants other plans than the rest, so it has a session of its own.
         self._ack_database = self.app.database.under(ACK_SETTINGS)
         self.gates = Gatekeeper(self, self._queue_limits)
@@ -289,31 +306,6 @@ class Worker(Hooks, Stepped, Books):
     def _seat(self) -> Seat | None:
         return None if self.leader is None else self.leader.seat
 
-    def _make_pool(self) -> Pool:
-        kind = by_name(self.pool_name)
-        if kind is PreforkPool:
-            return PreforkPool(
-                self,
-                self.concurrency,
-                self.begun,
-                lease=self.lease,
-                run_child=Child(
-                    self.execute,
-                    self.begun,
-                    lease=self.lease,
-                    max_jobs=self._max_tasks,
-                    max_memory=self._max_memory,
-                    on_start=self._on_process_start,
-                    on_stop=self._on_process_stop,
-                ),
-                alive_timeout=float(self.app.conf.worker_proc_alive_timeout),
-            )
-        if kind is SoloPool:
-            self.concurrency = 1
-        return kind(
-            self, self.concurrency, self.begun, lease=self.lease, execute=self.execute
-        )  # type: ignore[call-arg]
-
     def _register(self) -> None:
         asked = identity.boottime()
         self.app.database.run(
@@ -359,6 +351,8 @@ class Worker(Hooks, Stepped, Books):
             service.on_death = self.died
         self.acker.start()
         self.pool.start()
+        if self.autoscaler is not None:
+            self.autoscaler.start()
         for service in self._services[1:]:
             service.start()
         notifier = self.app.notifier
@@ -404,6 +398,8 @@ class Worker(Hooks, Stepped, Books):
         self.on_close()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
+        if self.autoscaler is not None and self.autoscaler.is_alive():
+            self.autoscaler.stop()
         self.fetcher.stop()
         self.stager.stop()
         self.stop_steps(cold=cold)
@@ -459,7 +455,9 @@ class Worker(Hooks, Stepped, Books):
                 self.exitcode = EX_SOFTWARE
                 self._ended.set()
 
-        threading.Thread(target=stop, daemon=True).start()
+        # Not by Thread.start(), which waits for the thread: a signal's handler may run in
+        # gevent's hub, where nothing may wait.
+        _thread.start_new_thread(stop, ())
 
     def _on_news(self, queue: str | None) -> None:
         # The payload is a hint and nothing more (R26): whatever it says, look.
@@ -500,13 +498,24 @@ class Worker(Hooks, Stepped, Books):
 
         return trace.execute(self.app, job, hostname=self.hostname)
 
-    def _on_process_start(self) -> None:
+    def resized(self, places: int) -> None:
+        """The pool has this many places from now on; whoever lists workers shall see it."""
+        self.concurrency = places
+        self.fetcher.wakeup.set()
+        try:
+            gates.describe(self)
+        except StorageError as error:
+            logger.warning("Could not tell of %d places: %s", places, error)
+
+    def on_process_start(self) -> None:
+        """Make this process one that runs tasks; called in each of them."""
         self.app.set_current()
         self.app.set_default()
         self.app.loader.init_worker_process()
         signals.worker_process_init.send(sender=self.hostname)
 
-    def _on_process_stop(self, exitcode: int) -> None:
+    def on_process_stop(self, exitcode: int) -> None:
+        """This process runs no more tasks."""
         signals.worker_process_shutdown.send(
             sender=self.hostname, pid=os.getpid(), exitcode=exitcode
         )

@@ -9,16 +9,19 @@ import psycopg
 import pytest
 from cli_helpers import LiveWorker, write
 
-from pgtasks.cli import process
+from pgtasks.cli import process, worker
 from pgtasks.worker import identity
 
 
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (["--autoscale", "10,3"], "say how many jobs may run at a time with -c"),
-        (["-P", "gevent"], "use threads until then"),
-        (["-P", "forked"], "Choose one of prefork, processes, threads, solo"),
+        (["--autoscale", "3,10"], "write the largest number of jobs at a time"),
+        (["-P", "eventlet"], "use gevent"),
+        (
+            ["-P", "forked"],
+            "Choose one of prefork, processes, threads, solo, asyncio, gevent",
+        ),
         (["-c", "many"], "neither a number nor 'auto'"),
         (["-l", "loud"], "'info'"),
         (["-n", "%x@here"], "Known are"),
@@ -36,6 +39,43 @@ def test_a_wrong_option_is_refused_with_a_remedy(run, words, remedy):
     assert refused.exit_code in (2, 67), refused.stderr
     assert remedy in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_without_gevent_it_says_what_to_install(run, monkeypatch):
+    monkeypatch.setattr(worker, "find_spec", lambda name: None)
+    refused = run("worker", "-P", "gevent")
+
+    assert refused.exit_code == 2
+    assert "pip install 'pgtasks[gevent]'" in refused.stderr
+
+
+def test_greenlets_are_refused_where_nothing_was_patched(pgtasks, tmp_path, database_url):
+    write(
+        tmp_path / "green.py",
+        f"""
+        from pgtasks import Celery
+        app = Celery("green", broker={database_url!r})
+        app.conf.worker_pool = "gevent"
+        """,
+    )
+    refused = pgtasks("-A", "green", "worker", cwd=tmp_path)
+
+    assert refused.returncode == 78
+    assert "Start the worker with the option -P gevent" in refused.stderr
+
+
+def test_an_option_without_a_value_is_told_of_by_the_command(pgtasks):
+    refused = pgtasks("-A", "tasks", "worker", "-P")
+
+    assert refused.returncode == 2
+    assert "requires an argument" in refused.stderr
+
+
+def test_one_place_does_not_scale(pgtasks):
+    refused = pgtasks("-A", "tasks", "worker", "-P", "solo", "--autoscale", "4")
+
+    assert refused.returncode == 78
+    assert "the pool 'solo' runs one job at a time" in refused.stderr
 
 
 def test_without_tables_it_says_which_command_makes_them(pgtasks, fresh_database):

@@ -277,7 +277,7 @@ class TestWhatItSays:
                 "celery.backends.redis",
                 "results are kept in PostgreSQL",
             ),
-            ("celery.concurrency.gevent", "celery.concurrency.gevent", "prefork, threads"),
+            ("celery.concurrency.eventlet", "celery.concurrency.eventlet", "gevent"),
             ("celery.worker.strategy", "celery.worker.strategy", "jobs are rows"),
             (
                 "celery.worker.consumer.delayed_delivery",

@@ -45,7 +45,7 @@ def test_sigkill_of_the_parent_loses_nothing_and_repeats_only_what_is_safe(fleet
     assert len(given_up) <= 4 + 4, "more than the running ones, and those not yet written"
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio"])
 def test_sigkill_while_long_jobs_run_and_others_wait(fleet: Fleet, pool: str):
     doomed = fleet.start("-c", "2", "-P", pool, "-Q", "journey")
     running = fleet.insert("nap", 2, "[60]")
@@ -193,7 +193,7 @@ def test_a_result_that_the_server_refuses_costs_no_neighbour(fleet: Fleet):
     assert all(events == ["start"] for events in fleet.events().values())
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "asyncio", "gevent"])
 def test_sigterm_lets_running_jobs_end_and_hands_waiting_ones_back(fleet: Fleet, pool: str):
     worker = fleet.start("-c", "2", "-P", pool, "-Q", "journey")
     count = 1 if pool == "solo" else 2

@@ -40,7 +40,12 @@ POOL = """
         def limits(self, job):
             return None, None
 
+        def resized(self, places):
+            self.told.append(("places", places))
+
     def run_child(near, number):
+        if slow.exists():
+            signal.pause()  # a program that does not come to its end when it is imported
         parcel.send(near, ("ready",), begun.path.parent, wait=True)
         message = parcel.receive(near, bytearray(parcel.LARGEST + 1024), wait=True)
         if message[0] != "stop":
@@ -51,7 +56,8 @@ POOL = """
         fields = dict.fromkeys(Job._fields, 0) | {"id": id, "task_id": str(id)}
         return Job(**fields)
 
-    begun = BegunFile(str(uuid.uuid4()), 2)
+    begun = BegunFile(str(uuid.uuid4()), 4)
+    slow = begun.path.with_suffix(".slow")
     reports = Reports()
     pool = PreforkPool(reports, 2, begun, lease=20.0, run_child=run_child)
     pool.start()
@@ -109,3 +115,88 @@ def test_two_children_that_die_at_once_are_both_replaced() -> None:
     """)
 
     assert pids == "[(1, 'lost'), (2, 'lost')]"
+
+
+def test_it_grows_and_shrinks_while_jobs_run() -> None:
+    told = run("""
+        pool.grow(2)
+        eventually(lambda: sum(child.ready for child in pool._children) == 4)
+        pool.submit([job(3)])
+        eventually(lambda: pool.running().keys() == {1, 2, 3})
+        pool.shrink(3)
+        # The one that has nothing to do ends at once, and the others when they can.
+        eventually(lambda: len(pool._by_pid) == 3)
+        assert pool.running().keys() == {1, 2, 3}
+        assert pool.num_processes == 1 and pool.demand == 0
+        for child in list(pool._children):
+            os.kill(child.pid, signal.SIGKILL)
+        # Three ends, and two changes of size.
+        eventually(lambda: len(reports.told) == 5
+                   and [child.ready for child in pool._children] == [True])
+        print(sorted(reports.told, key=str))
+    """)
+
+    ends = [(1, "lost"), (2, "lost"), (3, "lost")]
+    assert told == str(sorted([("places", 4), ("places", 1), *ends], key=str))
+
+
+def test_a_place_that_was_to_go_is_kept_if_it_is_needed_again() -> None:
+    pids = run("""
+        busy = {first.pid, second.pid}
+        pool.shrink(1)
+        pool.grow(1)
+        assert pool.running().keys() == {1, 2}
+        leaving = next(child for child in pool._children if child.dismissed)
+        os.kill(leaving.pid, signal.SIGKILL)
+        eventually(lambda: leaving.pid not in busy and leaving.ready)
+        print(len(busy & pool._by_pid.keys()), pool.demand)
+    """)
+
+    assert pids == "1 1"
+
+
+def test_it_grows_no_further_than_there_is_room_for_notes() -> None:
+    said = run("""
+        try:
+            pool.grow(3)
+        except ValueError as error:
+            print(error)
+    """)
+
+    assert "has 2 places and can have 4, but not 5" in said
+    assert "larger -c or --autoscale" in said
+
+
+def test_after_a_restart_fresh_children_run_the_jobs() -> None:
+    replaced = run("""
+        pool.grow(1)
+        idle = eventually(lambda: next((child for child in pool._children
+                                        if child.ready and not child.jobs), None))
+        before, busy = idle.pid, {first.pid, second.pid}
+        pool.restart()
+        eventually(lambda: idle.ready and idle.pid != before)
+        # Those that run a job end with it.
+        assert pool.running().keys() == {1, 2}
+        for pid in busy:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: sum(child.open for child in pool._children) == 3)
+        print(busy & pool._by_pid.keys(), pool.demand)
+    """)
+
+    assert replaced == "set() 3"
+
+
+def test_a_child_that_is_never_ready_is_replaced() -> None:
+    told = run("""
+        pool._alive_timeout = 0.2
+        slow.touch()
+        pool.grow(1)
+        third = pool._children[2]
+        seen = set()
+        eventually(lambda: seen.add(third.pid) or len(seen - {0}) >= 3, timeout=30)
+        slow.unlink()
+        eventually(lambda: third.ready, timeout=30)
+        print(third.pid in seen - {max(seen)}, pool.running().keys() == {1, 2})
+    """)
+
+    assert told == "False True"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
+
+from pgtasks.app.traceinfo import printable
+from pgtasks.exceptions import ImproperlyConfigured
+from pgtasks.worker.begun import Slots
 
 if TYPE_CHECKING:
     from pgtasks.job import Job
@@ -12,6 +17,8 @@ if TYPE_CHECKING:
     from pgtasks.worker.begun import BegunFile
 
 __all__ = ["AHEAD", "MOST_AHEAD", "Pace", "Pool", "Reports"]
+
+logger = logging.getLogger("celery.pool")
 
 AHEAD = 0.01
 """Seconds of work that an executor may have waiting behind the job it runs: enough for
@@ -41,6 +48,12 @@ class Reports(Protocol):
 
     def limits(self, job: Job) -> tuple[float | None, float | None]:
         """The soft and the hard time limit of this job, in seconds."""
+
+    def overdue(self, job: Job) -> Exception:
+        """What is raised in the task of this job at its soft limit."""
+
+    def resized(self, places: int) -> None:
+        """The pool has this many places from now on."""
 
     def died(self, what: str, error: BaseException | None) -> None:
         """The pool itself is broken: the worker must end."""
@@ -93,7 +106,10 @@ class Pool(ABC):
         self.reports = reports
         self.concurrency = concurrency
         self.begun = begun
+        self.slots = Slots(begun)
         self.lease = lease
+
+        self._told_of_limits = False
 
     @abstractmethod
     def start(self) -> None:
@@ -136,6 +152,76 @@ class Pool(ABC):
         """Signal the process that runs this job and no other; False if there is none."""
         return False
 
+    def tell_of_limits(self, job: Job) -> None:
+        """Say once that a time limit is not kept, where this job has one."""
+        if not self._told_of_limits and any(self.reports.limits(job)):
+            self._told_of_limits = True
+            logger.warning(
+                "Task %s has a time limit, and what it does in the pool %r cannot be "
+                "interrupted: such limits are not kept there. They are in prefork.",
+                printable(job.task),
+                self.name,
+            )
+
+    # ── changing its size ───────────────────────────────────────────────────────────────
+
+    @property
+    def num_processes(self) -> int:
+        """How many jobs run at a time, by Celery's name."""
+        return self.concurrency
+
+    def grow(self, n: int = 1) -> None:
+        """Run ``n`` more jobs at a time from now on.
+
+        Raises:
+            ValueError: There is no room in the notes for so many.
+        """
+        places = self.concurrency + _more(n)
+        if places > self.begun.slots:
+            raise ValueError(
+                f"The pool has {self.concurrency} places and can have {self.begun.slots}, but "
+                f"not {places}: a worker makes room for twice as many as it starts with, and "
+                f"32 more. Start it with a larger -c or --autoscale."
+            )
+        self._resize(places)
+        self.reports.resized(places)
+
+    def shrink(self, n: int = 1) -> None:
+        """Run ``n`` fewer jobs at a time; those that run may end.
+
+        Raises:
+            ValueError: There are not so many places.
+        """
+        places = self.concurrency - _more(n)
+        if places < 0:
+            raise ValueError(
+                f"The pool has {self.concurrency} places, and not {n} to lose."
+            )
+        self._resize(places)
+        self.reports.resized(places)
+
+    def restart(self) -> None:
+        """Have fresh processes run the jobs; what runs may end.
+
+        Raises:
+            ImproperlyConfigured: This pool has no processes of its own.
+        """
+        raise ImproperlyConfigured(
+            f"The pool {self.name!r} runs jobs inside of the worker, so that there are no "
+            f"processes to replace. Restart the worker."
+        )
+
+    def _resize(self, places: int) -> None:
+        raise ImproperlyConfigured(
+            f"The pool {self.name!r} runs one job at a time, and no other number."
+        )
+
     def describe(self) -> dict[str, object]:
         """Facts for ``inspect stats``."""
         return {"implementation": f"{type(self).__module__}:{type(self).__name__}"}
+
+
+def _more(n: int) -> int:
+    if n < 0:
+        raise ValueError(f"n={n!r}: write how many places, 0 or more.")
+    return int(n)

@@ -46,8 +46,17 @@ class Member:
         self.head_since = 0.0
         self.soft_sent = False
         self.done = 0
+        self.leaving = False
+        """Whether it has no successor."""
+        self.dismissed = False
+        """Whether its process was told to end when its job has ended."""
         self.killed_for: float | None = None
         """The hard time limit that it was killed for."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it can be given jobs."""
+        return self.ready and not self.dismissed and not self.leaving
 
     @property
     def alone(self) -> bool:
@@ -59,7 +68,7 @@ class Member:
     def begin(self, nursery: Nursery) -> socket.socket:
         """Start a process; the answer is our end of the line to it."""
         self.near, self.far = parcel.pair()
-        self.ready = False
+        self.ready = self.dismissed = False
         self.jobs = {}
         self.killed_for = None
         self.slot.end()
@@ -74,6 +83,16 @@ class Member:
             # The news of its end may still be on the way to us.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def dismiss(self) -> None:
+        """Have the process end with the job that it runs, if there is one."""
+        if self.near is None or self.dismissed:
+            return
+        self.dismissed = True
+        try:
+            parcel.send(self.near, ("stop",), self._folder, wait=False)
+        except OSError:
+            self.kill()
 
     def end(self) -> None:
         """Close the line: the process has ended and is accounted for."""

@@ -77,6 +77,8 @@ class PreforkPool(Pool):
         self._draining = False
         self._stopping = False
         self._buffer = bytearray(parcel.LARGEST + 1024)
+        # Of those who hold the lock: our thread reads reports without it.
+        self._unread = bytearray(parcel.LARGEST + 1024)
         self._folder = begun.path.parent
         self._thread = threading.Thread(target=self._run, name="pgtasks-pool", daemon=True)
 
@@ -98,7 +100,7 @@ class PreforkPool(Pool):
             room = 0
             for child in self._children:
                 has = len(child.jobs)
-                if child.ready and has <= ahead // 2 and not child.alone:
+                if child.open and has <= ahead // 2 and not child.alone:
                     room += ahead - has
             return room
 
@@ -149,11 +151,7 @@ class PreforkPool(Pool):
         with self._lock:
             self._draining = self._stopping = True
             for child in self._children:
-                if child.near is not None:
-                    try:
-                        parcel.send(child.near, ("stop",), self._folder, wait=False)
-                    except OSError:
-                        child.kill()
+                child.dismiss()
         with self._changed:
             gone = self._changed.wait_for(lambda: not self._by_pid, 5.0)
         if not gone:
@@ -161,6 +159,48 @@ class PreforkPool(Pool):
         os.write(self._ringer, b"!")
         self._thread.join(2.0)
         self._nursery.stop()
+
+    # ── changing its size ───────────────────────────────────────────────────────────────
+
+    def restart(self) -> None:
+        """Have fresh children run the jobs; those that are there end with what they run.
+
+        Fresh ones are copies of the same template: they have new memory and connections,
+        and the code that the worker was started with.
+        """
+        with self._lock:
+            for child in self._children:
+                self._take_back(child)
+                child.dismiss()
+            os.write(self._ringer, b"!")
+
+    def _resize(self, places: int) -> None:
+        with self._lock:
+            self.concurrency = places
+            staying = [child for child in self._children if not child.leaving]
+            # Those that have nothing to do go first, and those that run a job after it.
+            idle_first = sorted(staying, key=lambda child: len(child.jobs))
+            for child in idle_first[: max(0, len(staying) - places)]:
+                self._let_go(child)
+            missing = places - len(staying)
+            for child in self._children:
+                if child.leaving and missing > 0:
+                    child.leaving = False
+                    missing -= 1
+            taken = {child.number for child in self._children}
+            free = (number for number in range(self.begun.slots) if number not in taken)
+            for _ in range(missing):
+                self._children.append(Member(next(free), self.begun))
+            # They are started by our thread, which is the one that talks to the template.
+            os.write(self._ringer, b"!")
+
+    def _let_go(self, child: Member) -> None:
+        child.leaving = True
+        if child.near is None:
+            self._children.remove(child)
+            return
+        self._take_back(child)
+        child.dismiss()
 
     def signal(self, job_id: int, number: int) -> bool:
         """Signal the child that runs this job now; False if none does."""
@@ -252,7 +292,7 @@ class PreforkPool(Pool):
                     if not self._draining and now >= child.born_at:
                         self._spawn(child)
                     continue
-                if not child.ready:
+                if not child.ready and not child.dismissed:
                     if now - child.born_at > self._alive_timeout:
                         logger.error(
                             "Child %d was not ready within %.1f s (worker_proc_alive_timeout); "
@@ -280,7 +320,7 @@ class PreforkPool(Pool):
     def _deal(self) -> None:
         """Give waiting jobs to the children with the least to do."""
         ahead = self._pace.ahead
-        ready = [child for child in self._children if child.ready]
+        ready = [child for child in self._children if child.open]
         stay: deque[tuple[float, Job]] = deque()
         while self._waiting:
             since, job = self._waiting.popleft()
@@ -304,7 +344,7 @@ class PreforkPool(Pool):
     def _take_back(self, child: Member) -> None:
         """What a child has not read was never begun, and may wait for another."""
         now = time.monotonic()
-        self._waiting.extend((now, job) for job in child.take_back(self._buffer))
+        self._waiting.extend((now, job) for job in child.take_back(self._unread))
 
     def _hand_back(self) -> None:
         while self._waiting:
@@ -383,8 +423,10 @@ class PreforkPool(Pool):
             time.monotonic() - child.born_at < 1.0 and not child.done and not begun
         )
         child.born_at = time.monotonic() + (1.0 if short_lived else 0.0)
+        if child.leaving:
+            self._children.remove(child)
         if self._draining:
             self._hand_back()
-        elif not short_lived:
+        elif not short_lived and not child.leaving:
             self._spawn(child)
         self._changed.notify_all()

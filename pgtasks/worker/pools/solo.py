@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pgtasks.worker.pools.base import Pool
 from pgtasks.worker.pools.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -37,10 +38,16 @@ class SoloPool(ThreadPool):
         execute: Callable[[Job], Outcome],
     ) -> None:
         super().__init__(reports, 1, begun, lease=lease, execute=execute)
-        self._threads = []
         self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """There is nothing to start: see `serve`."""
 
     def serve(self) -> None:
         """Run jobs in the calling thread until `stop` or `kill`."""
         self.thread = threading.current_thread()
-        self._work(0)
+        self._work(self.slots.take())
+
+    def _resize(self, places: int) -> None:
+        # It has one place, that of the main thread.
+        Pool._resize(self, places)

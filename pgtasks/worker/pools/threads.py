@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pgtasks.job import Outcome
-from pgtasks.storage.jobs import settle
 from pgtasks.worker.pools.base import Pace, Pool, Reports
+from pgtasks.worker.pools.run import Run
 
 if TYPE_CHECKING:
-    from pgtasks.job import Job
-    from pgtasks.worker.begun import BegunFile
+    from pgtasks.job import Job, Outcome
+    from pgtasks.worker.begun import BegunFile, Slot
 
 __all__ = ["ThreadPool"]
 
@@ -53,23 +52,36 @@ class ThreadPool(Pool):
         super().__init__(reports, concurrency, begun, lease=lease)
         self._execute = execute
         self._waiting: deque[Job] = deque()
-        self._running: dict[int, float] = {}
+        self._running: dict[int, Run] = {}
         self._changed = threading.Condition()
         self._pace = Pace()
         self._draining = False
         self._stopping = False
         self._done = 0
-        self._threads = [
-            threading.Thread(
-                target=self._work, args=(number,), name=f"pgtasks-job-{number}", daemon=True
-            )
-            for number in range(concurrency)
-        ]
+        self._threads: set[threading.Thread] = set()
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
+        with self._changed:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Start the threads that are missing."""
+        while len(self._threads) < self.concurrency and not self._stopping:
+            slot = self.slots.take()
+            name = f"pgtasks-job-{slot.number}"
+            thread = threading.Thread(
+                target=self._work, args=(slot,), name=name, daemon=True
+            )
+            self._threads.add(thread)
             thread.start()
+
+    def _resize(self, places: int) -> None:
+        with self._changed:
+            self.concurrency = places
+            self._fill()
+            # Those that are too many leave when they have nothing to do.
+            self._changed.notify_all()
 
     @property
     def demand(self) -> int:
@@ -125,15 +137,16 @@ class ThreadPool(Pool):
         """Let the threads end."""
         with self._changed:
             self._draining = self._stopping = True
+            threads = list(self._threads)
             self._changed.notify_all()
-        for thread in self._threads:
+        for thread in threads:
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(1.0)
 
     def running(self) -> dict[int, tuple[int, float]]:
         """The jobs that the threads run now."""
         with self._changed:
-            return {job: (os.getpid(), since) for job, since in self._running.items()}
+            return {job: (os.getpid(), run.since) for job, run in self._running.items()}
 
     def describe(self) -> dict[str, object]:
         """Facts for ``inspect stats``, under Celery's names."""
@@ -145,28 +158,19 @@ class ThreadPool(Pool):
                 "writes": {"total": self._done},
             }
 
-    def _work(self, number: int) -> None:
-        slot = self.begun.slot(number)
+    def _work(self, slot: Slot) -> None:
         try:
-            while True:
-                with self._changed:
-                    while not self._waiting and not self._stopping:
-                        self._changed.wait(self.patience)
-                    if self._stopping:
-                        return
-                    job = self._waiting.popleft()
-                    began = self._running[job.id] = time.monotonic()
-                slot.begin(job.id)
+            while (run := self._next(slot)) is not None:
+                slot.begin(run.job.id)
                 try:
-                    outcome = self._execute(job)
-                    settlement = settle(outcome, job.task_id, shows=self.begun.watched)
+                    outcome = self._perform(run)
                 finally:
                     slot.end()
-                self.reports.settled(settlement, job)
+                run.report(outcome, self.reports, shows=self.begun.watched)
                 with self._changed:
-                    self._running.pop(job.id, None)
+                    self._running.pop(run.job.id, None)
                     self._done += 1
-                    self._pace.note(time.monotonic() - began)
+                    self._pace.note(time.monotonic() - run.since)
                     hungry = len(self._waiting) <= self._pace.ahead // 2
                     if not self._running:
                         self._changed.notify_all()
@@ -175,3 +179,23 @@ class ThreadPool(Pool):
         except BaseException as error:
             logger.critical("A thread of the pool died: %r", error, exc_info=True)
             self.reports.died("pool", error)
+
+    def _next(self, slot: Slot) -> Run | None:
+        """Wait for a job; None if this thread is not needed any more."""
+        with self._changed:
+            while not self._stopping:
+                if len(self._threads) > self.concurrency:
+                    self._threads.discard(threading.current_thread())
+                    self.slots.give_back(slot)
+                    return None
+                if self._waiting:
+                    run = Run(self._waiting.popleft(), slot)
+                    self._running[run.job.id] = run
+                    return run
+                self._changed.wait(self.patience)
+        return None
+
+    def _perform(self, run: Run) -> Outcome | None:
+        """Run a job; None if it was interrupted."""
+        self.tell_of_limits(run.job)
+        return self._execute(run.job)
