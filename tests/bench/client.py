@@ -19,7 +19,18 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
 
-from tests.bench.program import QUEUE, app, chain, chord, group, nap, noop, step, total
+from tests.bench.program import (
+    QUEUE,
+    app,
+    chain,
+    chord,
+    group,
+    nap,
+    noop,
+    rest,
+    step,
+    total,
+)
 
 OURS = os.environ["BENCH_SYSTEM"] == "pgtasks"
 WARM = 20
@@ -152,6 +163,13 @@ def naps(count: int, seconds: float) -> dict[str, Any]:
     return {}
 
 
+def rests(count: int, seconds: float) -> dict[str, Any]:
+    """Send tasks that wait; tell when."""
+    began = time.time()
+    rest.delay_many((place, seconds) for place in range(count))
+    return {"sent": began}
+
+
 def hammer(
     producers: int, wakes: list[str], seconds: float, when_empty: bool
 ) -> dict[str, Any]:
@@ -272,7 +290,8 @@ class Stopwatch:
 
 
 _OPERATIONS = (
-    one, transient, send, bulk, kept, idle, due, far, canvas, naps, hammer, lend, clear,
+    one, transient, send, bulk, kept, idle, due, far, canvas, naps, rests, hammer, lend,
+    clear,
 )  # fmt: skip
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     each.__name__: each for each in _OPERATIONS

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.bench import machine
 from tests.bench.board import Board
-from tests.bench.systems import System, Worker
+from tests.bench.systems import COROUTINES, System, Worker
 
 __all__ = [
     "FULL",
@@ -20,6 +20,7 @@ __all__ = [
     "OPEN_FOR",
     "PRODUCERS",
     "QUICK",
+    "REST",
     "TRANSACTIONS",
     "WARM",
     "Measure",
@@ -54,6 +55,7 @@ class Sizes:
         members: In the header of a chord, and in a group.
         links: In a chain.
         between: Run in between, while a transaction is open elsewhere.
+        rests: Of coroutines that wait, all at a time.
     """
 
     drain: int = 20_000
@@ -74,6 +76,7 @@ class Sizes:
     between: int = 100_000
     members: int = 1_000
     links: int = 200
+    rests: int = 500
 
 
 FULL = Sizes()
@@ -96,6 +99,7 @@ QUICK = Sizes(
     between=4_000,
     members=50,
     links=10,
+    rests=100,
 )
 
 WARM = 5  # the first jobs of a client open its connections
@@ -103,6 +107,7 @@ PRODUCERS = 8
 NAP = 0.005  # what keeps a worker busy takes this long
 TRANSACTIONS = 10  # open at a time, each on a connection and thread of its own
 OPEN_FOR = 0.5
+REST = 1.0  # seconds that each of many coroutines waits
 
 
 def drain(system: System, sizes: Sizes) -> Numbers:
@@ -245,6 +250,39 @@ def memory(system: System, sizes: Sizes) -> Numbers:
     }
 
 
+def standby(system: System, sizes: Sizes) -> Numbers:
+    """Start a worker, and look at its memory while it has nothing to do."""
+    with system.board(1) as board, system.worker(board, warm=False) as worker:
+        ready = worker.wait_until_ready(board)
+        memory = _settled(worker)
+    return {
+        "ready_s": ready,
+        "pss_mb": memory.pss / 2**20,
+        "rss_mb": memory.rss / 2**20,
+    }
+
+
+def coroutines(system: System, sizes: Sizes) -> Numbers:
+    """Have many coroutines wait at a time in one worker; count from the call to the last."""
+    jobs = sizes.rests
+    with (
+        system.board(jobs) as board,
+        system.worker(board, options=COROUTINES.split()) as worker,
+    ):
+        before = peak = _settled(worker).rss
+
+        def ended() -> int:
+            nonlocal peak
+            peak = max(peak, worker.memory().rss)
+            return board.started(0, jobs)
+
+        sent = system.client("rests", count=jobs, seconds=REST)["sent"]
+        worker.wait(ended, jobs)
+        _check_once(board, jobs)
+        last = max(board.times(0, jobs))
+    return {"rest_s": last - sent, "more_rss_mb": (peak - before) / 2**20}
+
+
 def canvas(system: System, sizes: Sizes) -> Numbers:
     """Wait for the results of a chord, of a group and of a chain."""
     with system.board(max(sizes.members, 2)) as board, system.worker(board):
@@ -340,6 +378,8 @@ MEASURES = {
         Measure("lend", lend, peers=False),
         Measure("due", due, quick_peers=False),
         Measure("memory", memory, quick_peers=False),
+        Measure("standby", standby),
+        Measure("coroutines", coroutines, peers=False),
         Measure("canvas", canvas),
         Measure("bloat", bloat, peers=False),
         Measure("events", events, peers=False),

@@ -9,12 +9,13 @@ from tests.bench.measures import (
     MEASURES,
     OPEN_FOR,
     PRODUCERS,
+    REST,
     TRANSACTIONS,
     WARM,
     Sizes,
 )
 from tests.bench.report import HEADINGS, Findings, number, rows, text_table
-from tests.bench.systems import NAMES, WORKER
+from tests.bench.systems import COROUTINES, NAMES, WORKER
 
 __all__ = ["page"]
 
@@ -71,6 +72,12 @@ Redis runs without persistence: nothing in it survives a restart.
 * **far-future jobs**: the proportional set size (PSS) of the worker's processes
   after {sizes.far:,} jobs that are due in ten hours, against before.
   Celery, which keeps them in the worker, gets {sizes.far_peers:,}.
+* **worker**: from the start of its process to the signal `worker_ready`;
+  then the proportional set size of its processes, once it does not change any more.
+* **`async def` tasks**: {sizes.rests} that wait {rest:g} s each, in a worker that runs with
+  `{coroutines}`.
+  The time is from the call that sends them to the end of the last one;
+  the memory is the most that its processes have resident meanwhile, against before.
 * **transaction open elsewhere**: the drain rate of {sizes.chunk:,} jobs,
   after {sizes.between:,} that ran while a transaction kept dead rows from being vacuumed,
   against the rate before it was opened.
@@ -107,6 +114,8 @@ def page(
         pause=[1e3 * each for each in sizes.pause],
         producers=PRODUCERS,
         open_for=1e3 * OPEN_FOR,
+        rest=REST,
+        coroutines=COROUTINES,
         transactions=TRANSACTIONS,
     )
     where = [[name, value] for name, value in {**machine, **versions}.items()]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.bench import board
 
 if TYPE_CHECKING or os.environ["BENCH_SYSTEM"] == "pgtasks":
     from pgtasks import Celery, chain, chord, group
+    from pgtasks.signals import worker_ready
 else:
     from celery import Celery, chain, chord, group
+    from celery.signals import worker_ready
 
-__all__ = ["QUEUE", "app", "chain", "chord", "group", "nap", "noop", "step", "total"]
+__all__ = [
+    "QUEUE", "app", "chain", "chord", "group", "nap", "noop", "rest", "step", "total",
+]  # fmt: skip
 
 #: A name of our own: the RabbitMQ may be somebody's, with a queue ``celery`` in use.
 QUEUE = "pgtasks-bench"
@@ -23,6 +28,12 @@ app = Celery(
 )
 app.conf.task_default_queue = QUEUE
 app.conf.broker_connection_retry_on_startup = True  # what Celery does; unsaid, it warns
+
+
+@worker_ready.connect
+def tell(**_: Any) -> None:
+    """Tell when the worker takes jobs."""
+    board.mark(int(os.environ[board.READY]))
 
 
 @app.task(name="bench.noop")
@@ -36,6 +47,13 @@ def noop(place: int) -> int:
 def nap(seconds: float) -> None:
     """Keep a child busy without using a processor."""
     time.sleep(seconds)
+
+
+@app.task(name="bench.rest")
+async def rest(place: int, seconds: float) -> None:
+    """Wait without holding anybody up, and tell when that is over."""
+    await asyncio.sleep(seconds)
+    board.mark(place)
 
 
 @app.task(name="bench.total")

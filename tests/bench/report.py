@@ -132,6 +132,31 @@ LINES = (
         "memory", "more_mb", "far-future jobs: memory added to the worker", "MB", False, 5
     ),
     Line(
+        "standby",
+        "ready_s",
+        "worker: start-up to ready",
+        "s",
+        False,
+        times={"redis": 1, "rabbitmq": 1},
+    ),
+    Line(
+        "standby",
+        "pss_mb",
+        "worker: memory while idle (PSS)",
+        "MB",
+        False,
+        times={"redis": 1, "rabbitmq": 1},
+    ),
+    Line("coroutines", "rest_s", "500 `async def` tasks that wait 1 s each", "s", False, 3),
+    Line(
+        "coroutines",
+        "more_rss_mb",
+        "the same: memory added to the worker (RSS)",
+        "MB",
+        False,
+        60,
+    ),
+    Line(
         "canvas", "chord_ms", "chord of 1,000 and `get()`", "ms", False, times={"redis": 10}
     ),
     Line(

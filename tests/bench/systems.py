@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import machine, servers
-from tests.bench.board import VARIABLE, Board
+from tests.bench.board import READY, VARIABLE, Board
 from tests.bench.servers import Missing
 
-__all__ = ["NAMES", "Field", "System", "Worker", "field_of"]
+__all__ = ["COROUTINES", "NAMES", "WORKER", "Field", "System", "Worker", "field_of"]
 
 ROOT = Path(__file__).parents[2]
 CELERY = "5.7"
@@ -30,6 +30,7 @@ NAMES = {
     "rabbitmq": "Celery on RabbitMQ",
 }
 WORKER = "worker --pool prefork --concurrency 2 --loglevel WARNING"
+COROUTINES = "--pool asyncio --concurrency 500"
 # At once: the servers end too, and Celery would wait for them to come back.
 _DIES_WITH_US = partial(servers.end_with_us, signal.SIGKILL)
 _SPARE = 16  # places on each board for the jobs that warm a worker up
@@ -83,10 +84,10 @@ class System:
 
     @contextmanager
     def board(self, places: int) -> Iterator[Board]:
-        """A board for ``places`` tasks, and some spare places behind them."""
+        """A board for ``places`` tasks, some spare places behind them, and the worker's."""
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".board") as file:
             path = Path(file.name)
-        board = Board(places + _SPARE, path)
+        board = Board(places + _SPARE + 1, path)
         try:
             yield board
         finally:
@@ -106,10 +107,12 @@ class System:
         log = self.folder / f"worker-{self.name}.log"
         program = "pgtasks" if self.ours else "celery"
         words = [*WORKER.split(), *options]
+        places = {VARIABLE: str(board.path), READY: str(board.places - 1)}
+        began = time.time()
         with open(log, "wb") as output:
             process = subprocess.Popen(
                 [self.python, "-m", program, "-A", "tests.bench.program", *words],
-                env={**self._variables(), VARIABLE: str(board.path)},
+                env={**self._variables(), **places},
                 cwd=ROOT,
                 stdout=output,
                 stderr=output,
@@ -117,12 +120,12 @@ class System:
                 start_new_session=True,
                 preexec_fn=_DIES_WITH_US,
             )
-        worker = Worker(self, process, log)
+        worker = Worker(self, process, log, began)
         try:
             if warm:
-                spare = board.places - _SPARE
+                spare = board.places - 1 - _SPARE
                 self.client("send", first=spare, count=_SPARE)
-                worker.wait(lambda: board.started(spare), _SPARE)
+                worker.wait(lambda: board.started(spare, _SPARE), _SPARE)
             yield worker
         finally:
             servers.end(process)
@@ -158,6 +161,13 @@ class Worker:
     system: System
     process: subprocess.Popen[bytes]
     log: Path
+    began: float
+
+    def wait_until_ready(self, board: Board) -> float:
+        """Wait until it takes jobs; the answer is how many seconds that took."""
+        place = board.places - 1
+        self.wait(lambda: board.started(place, 1), 1, poll=0.001)
+        return board.times(place, 1)[0] - self.began
 
     def cpu(self) -> float:
         """Processor seconds that its processes have used."""
