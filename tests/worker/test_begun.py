@@ -38,6 +38,19 @@ def test_what_was_noted_is_read_by_others(begun: BegunFile):
     assert begun.slot(1).last == 8
 
 
+def test_slots_that_were_never_used_are_not_read(begun: BegunFile):
+    path = begun_path(begun.worker)
+    begun.watched = True
+    assert read_begun(begun.worker) == set()
+    begun.slot(0).begin(7)
+    os.truncate(path, path.stat().st_size // 2)
+
+    # What lies beyond the slot that was used is not looked for, whoever watches.
+    assert read_begun(begun.worker) == {7}
+    begun.watched = False
+    assert read_begun(begun.worker) == {7}
+
+
 def test_the_last_notes_of_a_slot_outlive_the_older_ones(begun: BegunFile):
     slot = begun.slot(0)
     for job in range(1, RING + 11):
