@@ -13,7 +13,9 @@ import click
 from pgtasks.cli.options import COMMAS, option
 from pgtasks.cli.types import MOMENT
 
-__all__ = ["AGO", "filter_options", "filters_of", "setting", "span", "value"]
+__all__ = [
+    "AGO", "filter_options", "filters_of", "setting", "span", "usage", "value",
+]  # fmt: skip
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)?")
 _UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -146,3 +148,16 @@ def _number(text: str) -> int:
         return int(text)
     except ValueError:
         raise click.UsageError(f"--priority {text!r}: it must be a whole number.") from None
+
+
+class usage:
+    """Turns what `app.jobs` says of a question that cannot be into an error of the line."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, (TypeError, ValueError)) and not isinstance(
+            error, click.UsageError
+        ):
+            raise click.UsageError(str(error)) from error

@@ -34,7 +34,7 @@ COMMANDS = {
     ),
     "cron": ("pgtasks.cli.cron:cron", "Show the schedule; pause, resume and run entries."),
     "jobs": ("pgtasks.cli.jobs:jobs", "List jobs; retry, cancel, change, delete them."),
-    "why": ("pgtasks.cli.jobs:why", "Say why a job does not run."),
+    "why": ("pgtasks.cli.why:why", "Say why a job does not run."),
     "purge": ("pgtasks.cli.purge:purge", "Delete the waiting jobs of queues."),
     "schema": ("pgtasks.cli.schema:schema", "Create the tables, bring them up to date."),
     "doctor": ("pgtasks.cli.doctor:doctor", "Check the installation and say what to do."),
