@@ -151,7 +151,7 @@ class Composer:
             )
             if rule.document is None:
                 draft.alone = key
-        job = self._row(draft, priority)
+        job = self.row(draft, priority)
         if rule is not None and rule.document is not None:
             _make_unique(job, key, rule, others_wait=bool(draft.chain or draft.chord))
         limits = getattr(task_type, "limits", None)
@@ -187,7 +187,8 @@ class Composer:
             self._read_settings()
         return bool(self.in_memory)
 
-    def _row(self, draft: options.Draft, priority: Any) -> NewJob:
+    def row(self, draft: options.Draft, priority: Any) -> NewJob:
+        """Write what has been checked and completed as a row; the settings must be read."""
         name = draft.name
         serializer = draft.serializer or self.serializer
         headers, embed = draft.headers_text(), draft.embed_text()

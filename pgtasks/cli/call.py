@@ -11,7 +11,14 @@ import click
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.modes import is_eager
 from pgtasks.cli.invocation import EX_CONFIG, Failure, Invocation
-from pgtasks.cli.options import MOMENT, MOMENT_OR_SECONDS, Command, JsonParam, option
+from pgtasks.cli.options import (
+    MOMENT,
+    MOMENT_OR_SECONDS,
+    Command,
+    JsonParam,
+    json_option,
+    option,
+)
 from pgtasks.cli.output import clean
 
 __all__ = ["call"]
@@ -82,7 +89,7 @@ __all__ = ["call"]
     metavar="KEY",
     help="Leads to the queue that is bound to it.",
 )
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def call(ctx: click.Context, /, name: str, as_json: bool, **options: Any) -> None:
     """Call the task NAME and print the id of the job.

@@ -8,14 +8,14 @@ import click
 
 from pgtasks.cli.examination import Finding, examine
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import Command
+from pgtasks.cli.options import Command, json_option
 from pgtasks.cli.output import Output, clean
 
 __all__ = ["doctor"]
 
 
 @click.command(cls=Command)
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check the installation: connection, tables, notifications, workers, queues.

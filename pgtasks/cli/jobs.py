@@ -13,7 +13,7 @@ from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.job_operations import OPERATIONS
 from pgtasks.cli.job_options import filter_options, filters_of, usage
 from pgtasks.cli.job_page import show_job
-from pgtasks.cli.options import COMMAS, Command, option, write_grouped
+from pgtasks.cli.options import COMMAS, Command, Subgroup, json_option, option
 
 if TYPE_CHECKING:
     from pgtasks.app.job_info import JobInfo
@@ -25,16 +25,7 @@ COLUMNS = ("task_id", "task", "state", "queue", "attempt", "scheduled_at", "call
 """The columns of a list, unless others are asked for."""
 
 
-class _JobsGroup(click.Group):
-    """Commands about jobs, and options of its own: without a command it is a list."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, under their headings, and the commands."""
-        write_grouped(ctx, formatter, self.get_params(ctx))
-        self.format_commands(ctx, formatter)
-
-
-@click.group(cls=_JobsGroup, invoke_without_command=True)
+@click.group(cls=Subgroup, invoke_without_command=True)
 @filter_options
 @option(
     "--order",
@@ -171,7 +162,7 @@ def _cell(job: JobInfo, name: str) -> str:
 
 @jobs.command(cls=Command)
 @click.argument("task_id")
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
     """Show everything about the job TASK_ID: arguments, times, errors, what it leads to."""

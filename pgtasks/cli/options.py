@@ -25,6 +25,8 @@ __all__ = [
     "Group",
     "JsonParam",
     "Option",
+    "Subgroup",
+    "json_option",
     "option",
     "write_grouped",
 ]
@@ -50,6 +52,13 @@ class Option(click.Option):
 def option(*names: str, group: str, **settings: Any) -> Callable[[Any], Any]:
     """Add an option to a command, under the heading ``group``; a decorator."""
     return click.option(*names, cls=Option, help_group=group, **settings)
+
+
+def json_option(command: Any) -> Any:
+    """Add ``-j``, for programs that read the answer; a decorator."""
+    return click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")(
+        command
+    )
 
 
 def write_grouped(
@@ -306,6 +315,27 @@ def _go_to(folder: str | Path) -> None:
         ) from error
 
 
+class Subgroup(click.Group):
+    """Commands below a command: `queues pause`; without one of them it may do something."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may have been meant."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            _refuse(ctx, args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, in the order in which they were defined."""
+        return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, under their headings, and the commands."""
+        write_grouped(ctx, formatter, self.get_params(ctx))
+        self.format_commands(ctx, formatter)
+
+
 class Group(click.Group):
     """Commands that are imported when they are called, and those that packages add.
 
@@ -354,9 +384,7 @@ class Group(click.Group):
         if args and name not in self._homes and not name.startswith("-"):
             known = self.list_commands(ctx)
             if name not in known:
-                near = get_close_matches(name, known, 3, 0.5)
-                hint = f" Did you mean {_either(near)}?" if near else ""
-                ctx.fail(f"No such command {name!r}.{hint}")
+                _refuse(ctx, name, known)
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -371,6 +399,12 @@ class Group(click.Group):
         if added:
             with formatter.section("Commands of other packages"):
                 formatter.write_dl(sorted(added.items()))
+
+
+def _refuse(ctx: click.Context, name: str, known: Sequence[str]) -> None:
+    near = get_close_matches(name, known, 3, 0.5)
+    hint = f" Did you mean {_either(near)}?" if near else ""
+    ctx.fail(f"No such command {name!r}.{hint}")
 
 
 def _either(words: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import COMMAS, Command, option
+from pgtasks.cli.options import COMMAS, Command, json_option, option
 from pgtasks.cli.output import clean
 from pgtasks.utils.text import pluralize
 
@@ -31,7 +31,7 @@ __all__ = ["purge"]
     metavar="NAMES",
     help="Not these.",
 )
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def purge(
     ctx: click.Context,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import Command
+from pgtasks.cli.options import Command, Subgroup, json_option
 from pgtasks.cli.output import clean
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["queues"]
 
 
-class _Group(click.Group):
+class _Group(Subgroup):
     """Commands below one that does something itself, when it is called without them."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -30,7 +30,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, invoke_without_command=True)
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def queues(ctx: click.Context, as_json: bool) -> None:
     """Show queues: what waits, what runs, what is paused and limited."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import Command
+from pgtasks.cli.options import Command, json_option
 from pgtasks.cli.output import clean
 
 __all__ = ["report"]
 
 
 @click.command(cls=Command)
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def report(ctx: click.Context, as_json: bool) -> None:
     """Show what belongs into a bug report: versions, platform, settings without secrets."""

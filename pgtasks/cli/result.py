@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
-from pgtasks.cli.options import Command, option
+from pgtasks.cli.options import Command, json_option, option
 from pgtasks.cli.output import clean
 
 __all__ = ["result"]
@@ -32,7 +32,7 @@ __all__ = ["result"]
     metavar="SECONDS",
     help="Wait for no longer than this; for ever by default.",
 )
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def result(
     ctx: click.Context,

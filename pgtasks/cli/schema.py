@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from pgtasks.cli.options import Subgroup, json_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -34,10 +36,7 @@ def _database(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
-
-
-@click.group()
+@click.group(cls=Subgroup)
 def schema() -> None:
     """Create the tables in PostgreSQL and bring them up to date."""
 
@@ -45,7 +44,7 @@ def schema() -> None:
 @schema.command()
 @_database
 @click.option("--to", type=int, metavar="N", help="Stop at version N.")
-@_as_json
+@json_option
 @click.pass_context
 def apply(
     ctx: click.Context,
@@ -65,7 +64,7 @@ def apply(
 @schema.command()
 @_database
 @click.option("--to", type=int, metavar="N", help="Stop at version N.")
-@_as_json
+@json_option
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -113,7 +112,7 @@ def print_(
 
 @schema.command()
 @_database
-@_as_json
+@json_option
 @click.pass_context
 def verify(
     ctx: click.Context, database_url: str | None, schema: str | None, as_json: bool
@@ -137,7 +136,7 @@ def verify(
 @_database
 @click.option("--to", type=int, required=True, metavar="N", help="The version to end at.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@_as_json
+@json_option
 @click.pass_context
 def down(
     ctx: click.Context,

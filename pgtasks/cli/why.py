@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pgtasks.cli.invocation import Failure, Invocation
-from pgtasks.cli.options import Command
+from pgtasks.cli.options import Command, json_option
 from pgtasks.cli.output import clean
 
 __all__ = ["why"]
@@ -13,7 +13,7 @@ __all__ = ["why"]
 
 @click.command(cls=Command)
 @click.argument("task_id")
-@click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
+@json_option
 @click.pass_context
 def why(ctx: click.Context, task_id: str, as_json: bool) -> None:
     """Say why the job TASK_ID does not run, and what to do about it."""
