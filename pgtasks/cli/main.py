@@ -39,6 +39,7 @@ COMMANDS = {
     "migrate": ("pgtasks.cli.migrate:migrate", "Take over what waits in Celery's broker."),
     "schema": ("pgtasks.cli.schema:schema", "Create the tables, bring them up to date."),
     "doctor": ("pgtasks.cli.doctor:doctor", "Check the installation and say what to do."),
+    "upgrade": ("pgtasks.cli.upgrade:upgrade", "Rename settings from before Celery 4."),
     "report": ("pgtasks.cli.report:report", "Show what belongs into a bug report."),
     "demo": ("pgtasks.cli.demo:demo", "Run a program to its end, and check it."),
 }
@@ -53,7 +54,6 @@ ABSENT = {
     "logtool": "The view pgtasks.all_jobs tells of every job what a log could, and psql counts.",
     "multi": f"{_LATER} Until then start one 'pgtasks worker' each, with systemd or the like.",
     "shell": f"{_LATER} Until then: python -i -c 'from proj import app'.",
-    "upgrade": "Old names of settings are understood. The tables: 'pgtasks schema apply'.",
 }
 
 
