@@ -40,6 +40,7 @@ COMMANDS = {
     "schema": ("pgtasks.cli.schema:schema", "Create the tables, bring them up to date."),
     "doctor": ("pgtasks.cli.doctor:doctor", "Check the installation and say what to do."),
     "upgrade": ("pgtasks.cli.upgrade:upgrade", "Rename settings from before Celery 4."),
+    "logtool": ("pgtasks.cli.logtool:logtool", "Count tasks and find errors in logs."),
     "report": ("pgtasks.cli.report:report", "Show what belongs into a bug report."),
     "demo": ("pgtasks.cli.demo:demo", "Run a program to its end, and check it."),
 }
@@ -51,7 +52,6 @@ ABSENT = {
     "pgtasks.all_jobs has every job.",
     "graph": "There are no boot steps to draw.",
     "list": "There are no bindings. 'pgtasks inspect active_queues' lists queues.",
-    "logtool": "The view pgtasks.all_jobs tells of every job what a log could, and psql counts.",
     "multi": f"{_LATER} Until then start one 'pgtasks worker' each, with systemd or the like.",
     "shell": f"{_LATER} Until then: python -i -c 'from proj import app'.",
 }
