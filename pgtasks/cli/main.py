@@ -39,6 +39,10 @@ COMMANDS = {
     "migrate": ("pgtasks.cli.migrate:migrate", "Take over what waits in Celery's broker."),
     "schema": ("pgtasks.cli.schema:schema", "Create the tables, bring them up to date."),
     "doctor": ("pgtasks.cli.doctor:doctor", "Check the installation and say what to do."),
+    "list": ("pgtasks.cli.list_bindings:list_", "Show which keys lead to which queues."),
+    "amqp": ("pgtasks.cli.amqp:amqp", "Ask about queues in AMQP's words."),
+    "graph": ("pgtasks.cli.graph:graph", "Draw boot steps, or workers."),
+    "shell": ("pgtasks.cli.shell:shell", "Start Python with the application at hand."),
     "upgrade": ("pgtasks.cli.upgrade:upgrade", "Rename settings from before Celery 4."),
     "logtool": ("pgtasks.cli.logtool:logtool", "Count tasks and find errors in logs."),
     "report": ("pgtasks.cli.report:report", "Show what belongs into a bug report."),
@@ -47,13 +51,9 @@ COMMANDS = {
 
 _LATER = "It comes with a later version."
 ABSENT = {
-    "amqp": "There is no broker. 'pgtasks doctor' looks at the database, psql into it.",
     "flower": "Flower does not know this broker. 'pgtasks events' shows tasks, and the view "
     "pgtasks.all_jobs has every job.",
-    "graph": "There are no boot steps to draw.",
-    "list": "There are no bindings. 'pgtasks inspect active_queues' lists queues.",
     "multi": f"{_LATER} Until then start one 'pgtasks worker' each, with systemd or the like.",
-    "shell": f"{_LATER} Until then: python -i -c 'from proj import app'.",
 }
 
 

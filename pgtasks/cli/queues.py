@@ -114,9 +114,17 @@ def _queues(ctx: click.Context) -> Queues:
 
 
 def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command of the group, which takes the global options behind its name."""
+    """A command of the group, which takes the global options behind its name, and JSON."""
 
     def add(function: Callable[..., Any]) -> click.Command:
+        function = click.option(
+            "-j",
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            callback=_note_json,
+            help="Confirm in JSON.",
+        )(function)
         return queues.command(name, cls=Command)(function)
 
     return add
@@ -133,9 +141,21 @@ _name = click.argument("name", required=False)
 _queue = click.argument("name")
 
 
+_JSON = "pgtasks.queues.json"
+
+
+def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_JSON] = value
+
+
 def _said(ctx: click.Context, text: str, node: str | None) -> None:
+    out = ctx.ensure_object(Invocation).out
+    if ctx.meta.get(_JSON):
+        said = dict(ctx.params)
+        out.json({"operation": ctx.info_name, "queue": said.pop("name"), **said})
+        return
     where = f" on {clean(node)}" if node else ""
-    ctx.ensure_object(Invocation).out.say(f"{text}{where}.")
+    out.say(f"{text}{where}.")
 
 
 def _one_or_all(name: str | None, every: bool) -> None:

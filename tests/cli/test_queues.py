@@ -90,3 +90,11 @@ def test_all_queues_being_paused_is_said(run, app):
 
     assert "paused since" in listed.stdout
     assert "All queues are paused" in listed.stderr
+
+
+def test_what_is_said_is_confirmed_in_json_for_programs(run):
+    answer = run("queues", "scale", "mail", "--limit", "3", "-n", "w1", "--json")
+
+    assert json.loads(answer.stdout) == {
+        "operation": "scale", "queue": "mail", "limit": 3, "node": "w1"
+    }  # fmt: skip
