@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pgtasks import states
 from pgtasks.app.connection import runs_high_priority_first
 from pgtasks.app.job_filter import filter_of
 from pgtasks.app.job_info import JobInfo
 from pgtasks.exceptions import JobNotFound
+from pgtasks.utils.functional import maybe_list
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
@@ -177,6 +179,9 @@ def id_of(job: Any) -> str:
 
 def _windows(order: str, filters: Mapping[str, Any]) -> tuple[float | None, ...]:
     """How far back history is looked at, one after the other; None is all of it."""
+    wanted = maybe_list(filters.get("state"))
+    if wanted and states.FINISHED_JOB_STATES.isdisjoint(wanted):
+        return (0.0,)  # Nothing of it is asked for.
     newest_first = order in ("-inserted", "-attempted", "-finished")
     if newest_first and filters.keys().isdisjoint({"finished_after", "finished_before"}):
         return (*RECENTLY, None)

@@ -34,6 +34,7 @@ COMMANDS = {
     ),
     "cron": ("pgtasks.cli.cron:cron", "Show the schedule; pause, resume and run entries."),
     "jobs": ("pgtasks.cli.jobs:jobs", "List jobs; retry, cancel, change, delete them."),
+    "top": ("pgtasks.cli.top.command:top", "Watch queues, workers and jobs on a screen."),
     "why": ("pgtasks.cli.why:why", "Say why a job does not run."),
     "purge": ("pgtasks.cli.purge:purge", "Delete the waiting jobs of queues."),
     "migrate": ("pgtasks.cli.migrate:migrate", "Take over what waits in Celery's broker."),
