@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 import click
 
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.modes import is_eager
+from pgtasks.cli import completing
+from pgtasks.cli.hints import hint
 from pgtasks.cli.invocation import EX_CONFIG, Failure, Invocation
 from pgtasks.cli.options import (
     MOMENT,
@@ -25,7 +26,7 @@ __all__ = ["call"]
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", shell_complete=completing.tasks)
 @option(
     "-a",
     "--args",
@@ -81,7 +82,13 @@ __all__ = ["call"]
     help="Its place in the queue.",
 )
 @option("--task-id", group="Calling Options", metavar="ID", help="The id to give it.")
-@option("--queue", group="Routing Options", metavar="NAME", help="The queue.")
+@option(
+    "--queue",
+    group="Routing Options",
+    metavar="NAME",
+    shell_complete=completing.queues,
+    help="The queue.",
+)
 @option("--exchange", group="Routing Options", metavar="NAME", help="Accepted from Celery.")
 @option(
     "--routing-key",
@@ -123,10 +130,6 @@ def _doubt(invocation: Invocation, name: str) -> None:
     app = invocation.application
     app.loader.import_default_modules()
     app.finalize()
-    if name not in app.tasks:
-        near = get_close_matches(name, app.tasks, 1, 0.8)
-        if near:
-            invocation.out.note(
-                f"No task {name!r} is registered here; it was sent all the same. "
-                f"Did you mean {near[0]!r}?"
-            )
+    remark = hint("task", name, app.tasks)
+    if remark is not None:
+        invocation.out.note(f"{remark} It was sent all the same.")

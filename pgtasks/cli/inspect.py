@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from pgtasks.cli import completing
 from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
 from pgtasks.cli.options import COMMAS, Command, option
 from pgtasks.cli.output import clean
@@ -75,6 +76,7 @@ def destination_options(command: Any) -> Any:
             group=group,
             type=COMMAS,
             metavar="NAMES",
+            shell_complete=completing.workers,
             help="Names of the workers, with commas between them; all by default.",
         ),
         option(
@@ -132,7 +134,7 @@ def _list_option(kind: str) -> Callable[[Any], Any]:
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@click.argument("command")
+@click.argument("command", shell_complete=completing.control_commands("inspect"))
 @_list_option("inspect")
 @destination_options
 @click.pass_context
@@ -161,7 +163,7 @@ def inspect(
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@click.argument("command")
+@click.argument("command", shell_complete=completing.control_commands("control"))
 @_list_option("control")
 @destination_options
 @click.pass_context

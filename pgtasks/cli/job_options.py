@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from pgtasks.cli import completing
 from pgtasks.cli.options import COMMAS, option
 from pgtasks.cli.types import MOMENT
 
@@ -69,6 +70,12 @@ def setting(text: str) -> tuple[str, str]:
 
 GROUP = "Which Jobs"
 
+_OFFERS = {
+    "--queue": completing.queues,
+    "--task": completing.tasks,
+    "--worker": completing.workers,
+}
+
 
 def filter_options(command: Any) -> Any:
     """Add the options that say which jobs are meant; a decorator."""
@@ -110,7 +117,14 @@ def filter_options(command: Any) -> Any:
 
 
 def _many(name: str, metavar: str, help: str) -> Callable[[Any], Any]:
-    return option(name, group=GROUP, type=COMMAS, metavar=metavar, help=help)
+    return option(
+        name,
+        group=GROUP,
+        type=COMMAS,
+        metavar=metavar,
+        help=help,
+        shell_complete=_OFFERS.get(name),
+    )
 
 
 def _several(name: str, metavar: str, help: str) -> Callable[[Any], Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgtasks.cli.hints import queue_hints, task_hints
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.job_operations import OPERATIONS
 from pgtasks.cli.job_options import filter_options, filters_of, usage
@@ -89,6 +90,11 @@ def jobs(ctx: click.Context, /, **options: Any) -> None:
         return
     if not found:
         out.note("There are no such jobs.")
+        for remark in (
+            *queue_hints(app, filters.get("queue", ())),
+            *task_hints(app, filters.get("task", ())),
+        ):
+            out.note(remark)
         return
     names = columns or COLUMNS
     out.table(names, [[_cell(job, name) for name in names] for job in found])

@@ -47,6 +47,10 @@ COMMANDS = {
     "upgrade": ("pgtasks.cli.upgrade:upgrade", "Rename settings from before Celery 4."),
     "logtool": ("pgtasks.cli.logtool:logtool", "Count tasks and find errors in logs."),
     "report": ("pgtasks.cli.report:report", "Show what belongs into a bug report."),
+    "completion": (
+        "pgtasks.cli.completion:completion",
+        "Complete words in bash, zsh, fish.",
+    ),
     "demo": ("pgtasks.cli.demo:demo", "Run a program to its end, and check it."),
 }
 
@@ -64,6 +68,11 @@ _named: ContextVar[Celery | None] = ContextVar("named", default=None)
 
 class _Program(Group):
     """Turns errors that have a remedy into a message and an exit status."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        # Else it would depend on the name that the program was started by.
+        extra.setdefault("complete_var", "_PGTASKS_COMPLETE")
+        return super().main(*args, **extra)
 
     def make_context(
         self, info_name: str | None, args: list[str], *more: Any, **extra: Any

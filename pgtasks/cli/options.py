@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from pgtasks.cli import plugins
 from pgtasks.cli.alias import VARIABLE, answer_to_celery
+from pgtasks.cli.completing import silence
 from pgtasks.cli.invocation import Invocation, tell_preload_options
 from pgtasks.cli.types import COMMAS, LOG_LEVEL, MOMENT, MOMENT_OR_SECONDS, JsonParam
 
@@ -221,7 +223,10 @@ class Command(click.Command):
         if invocation is not None:
             args = _take_values(invocation, args)
             if invocation.named is not None:
-                ctx.meta["pgtasks.user_options"] = invocation.user_options(self.name or "")
+                # A shell that asks what may come next must not hear of anything else.
+                with silence() if ctx.resilient_parsing else nullcontext():
+                    own = invocation.user_options(self.name or "")
+                    ctx.meta["pgtasks.user_options"] = own
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from pgtasks.app.connection import keeps_jobs_in_memory
+from pgtasks.cli import completing
+from pgtasks.cli.hints import queue_hints
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.options import COMMAS, Command, json_option, option
 from pgtasks.cli.output import clean
@@ -19,6 +22,7 @@ __all__ = ["purge"]
     "--queues",
     group="Purging Options",
     type=COMMAS,
+    shell_complete=completing.queues,
     metavar="NAMES",
     help="The queues, with commas between them; by default those that the application "
     "declares.",
@@ -28,6 +32,7 @@ __all__ = ["purge"]
     "--exclude-queues",
     group="Purging Options",
     type=COMMAS,
+    shell_complete=completing.queues,
     metavar="NAMES",
     help="Not these.",
 )
@@ -51,6 +56,9 @@ def purge(
     app.loader.import_default_modules()
     names = sorted(set(queues or known_queues(app)) - set(exclude_queues or ()))
     shown = f"{pluralize(len(names), 'queue')} {', '.join(map(clean, names))}"
+    if queues and not keeps_jobs_in_memory(app):
+        for remark in queue_hints(app, queues):
+            out.note(remark)
     if names and not force:
         waiting = sum(_waiting(app, names).values())
         warning = out.style("WARNING", fg="red", bold=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgtasks.cli import completing
+from pgtasks.cli.hints import queue_hints
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.options import Command, Subgroup, json_option
 from pgtasks.cli.output import clean
@@ -134,11 +136,12 @@ _node = click.option(
     "-n",
     "--node",
     metavar="NAME",
+    shell_complete=completing.workers,
     help="Name of the only worker that this is said to; by default it is all of them.",
 )
 _all = click.option("--all", "every", is_flag=True, help="All queues.")
-_name = click.argument("name", required=False)
-_queue = click.argument("name")
+_name = click.argument("name", required=False, shell_complete=completing.queues)
+_queue = click.argument("name", shell_complete=completing.queues)
 
 
 _JSON = "pgtasks.queues.json"
@@ -150,12 +153,21 @@ def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 def _said(ctx: click.Context, text: str, node: str | None) -> None:
     out = ctx.ensure_object(Invocation).out
+    _doubt(ctx, ctx.params.get("name"))
     if ctx.meta.get(_JSON):
         said = dict(ctx.params)
         out.json({"operation": ctx.info_name, "queue": said.pop("name"), **said})
         return
     where = f" on {clean(node)}" if node else ""
     out.say(f"{text}{where}.")
+
+
+def _doubt(ctx: click.Context, name: str | None) -> None:
+    """Say so if nobody knows the queue, but one of a similar name: it may be a new one."""
+    if name is not None:
+        invocation = ctx.ensure_object(Invocation)
+        for remark in queue_hints(invocation.application, [name]):
+            invocation.out.note(remark)
 
 
 def _one_or_all(name: str | None, every: bool) -> None:
@@ -237,8 +249,13 @@ def stop(ctx: click.Context, name: str, node: str | None) -> None:
 
 
 @_command("limit")
-@click.argument("name", required=False)
-@click.option("--task", metavar="NAME", help="A task in place of a queue.")
+@_name
+@click.option(
+    "--task",
+    metavar="NAME",
+    shell_complete=completing.tasks,
+    help="A task in place of a queue.",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(min=0),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from pgtasks.cli import completing
 from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
 from pgtasks.cli.options import Command, json_option, option
 from pgtasks.cli.output import clean
@@ -20,6 +22,7 @@ __all__ = ["result"]
     "--task",
     group="Result Options",
     metavar="NAME",
+    shell_complete=completing.tasks,
     help="Name of the task, if it keeps its results in a place of its own.",
 )
 @option(
@@ -78,8 +81,12 @@ def _result_of(app: Any, task: str | None, task_id: str) -> Any:
     app.loader.import_default_modules()
     app.finalize()
     if task not in app.tasks:
+        near = get_close_matches(task, app.tasks, 1, 0.7)
         raise Failure(
-            f"There is no task {task!r} here. Leave -t out, or correct the name.", 2
+            f"There is no task {task!r} here. "
+            + (f"Did you mean {near[0]!r}? " if near else "")
+            + "Leave -t out, or correct the name.",
+            2,
         )
     return app.tasks[task].AsyncResult(task_id)
 

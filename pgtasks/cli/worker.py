@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from pgtasks.cli import completing
 from pgtasks.cli.background import PATIENCE, Detached, detach
 from pgtasks.cli.daemon import daemon_options, loglevel_option
 from pgtasks.cli.invocation import Invocation
@@ -213,6 +214,7 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     group="Queue Options",
     type=COMMAS,
     metavar="NAMES",
+    shell_complete=completing.queues,
     help="Queues to serve, with commas between them; mailers:20 runs at most 20 jobs of "
     "that queue at a time here.",
 )
@@ -222,6 +224,7 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     group="Queue Options",
     type=COMMAS,
     metavar="NAMES",
+    shell_complete=completing.queues,
     help="Queues not to serve.",
 )
 @option(
