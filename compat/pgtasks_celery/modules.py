@@ -31,7 +31,8 @@ ADVICE = {
     "them, and one that is not there says what to do instead.",
     "celery.concurrency": "pools are pgtasks' own. Choose one with --pool or the setting "
     "'worker_pool': prefork, threads, asyncio, gevent or solo.",
-    "celery.contrib.migrate": "there are no messages to move from broker to broker.",
+    "celery.contrib.migrate": "there are no messages to move from broker to broker; 'pgtasks "
+    "migrate' takes what waits in one and inserts it as jobs.",
     "celery.decorators": "Celery 4 removed it; use app.task or shared_task.",
     "celery.task": "Celery 4 removed it; use app.task or shared_task.",
     "celery.worker": "jobs are rows, and the parts of the worker are others. Signals "

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.app.brokers import Arrived, Broker, connect, open_broker, reclaim
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.foreign import Call, Refused, call_of, job_of
 from pgtasks.exceptions import ImproperlyConfigured, OperationalError
@@ -26,9 +26,6 @@ __all__ = ["BATCH", "Migration", "Tally"]
 
 BATCH = 500
 """Jobs of one transaction."""
-
-LULL = 0.1
-"""Seconds without a message after which those that have come are inserted."""
 
 _PRIORITIES_OF_AMQP = ("amqp", "qpid")
 
@@ -115,9 +112,8 @@ class Migration:
         self._unacknowledged = unacknowledged and not rehearse
         self._rehearse = rehearse
         self._progress: Callable[[int], None] = lambda more: None
-        self._batch: list[tuple[NewJob, Any]] = []
         self.tally = Tally()
-        self._connection = _connect(app, source)
+        self._connection = connect(app, source)
         scheme = source.partition(":")[0].partition("+")[0]
         # Redis and its kin run the small numbers first, RabbitMQ the large ones.
         self._high_first = scheme.endswith(_PRIORITIES_OF_AMQP) or scheme == "amqps"
@@ -137,13 +133,16 @@ class Migration:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=10.0)
             if self._unacknowledged:
-                self.tally.reclaimed = _reclaim(self._app, self._source)
-            self._look()
-            with ExitStack() as stack:
-                stack.callback(connection.release)
-                for queue in self._served():
-                    stack.enter_context(self._consumer(queue))
-                self._drain()
+                self.tally.reclaimed = reclaim(self._app, self._source)
+            broker = open_broker(
+                connection,
+                list(self._queues),
+                self._app.conf.accept_content,
+                keep=not self.acknowledges,
+            )
+            self.tally.waiting, self.tally.missing = broker.waiting, broker.missing
+            with closing(broker):
+                self._drain(broker)
         except OSError as error:
             raise self._unreachable(error) from error
         except Exception as error:
@@ -160,110 +159,64 @@ class Migration:
         )
         return lost
 
-    # ── the broker ──────────────────────────────────────────────────────────────────────
-
-    def _look(self) -> None:
-        """Count what waits, and see which queues there are."""
-        for queue in self._queues:
-            # A channel is closed by the answer that there is no such queue.
-            channel = self._connection.channel()
-            try:
-                found = _queue(queue)(channel).queue_declare(passive=True)
-                self.tally.waiting[queue] = found.message_count
-            except self._connection.channel_errors:
-                self.tally.missing.append(queue)
-            else:
-                channel.close()
-
-    def _served(self) -> list[str]:
-        """The queues to listen to: RabbitMQ refuses one that it does not have."""
-        strict = self._connection.transport.driver_type == "amqp"
-        return [
-            queue for queue in self._queues if not (strict and queue in self.tally.missing)
-        ]
-
-    def _consumer(self, queue: str) -> Any:
-        from kombu import Consumer
-
-        return Consumer(
-            self._connection.channel(),
-            [_queue(queue)],
-            on_message=partial(self._take, self._queues[queue]),
-            on_decode_error=self._refuse,
-            accept=self._app.conf.accept_content,
-            auto_declare=False,
-        )
-
-    def _drain(self) -> None:
+    def _drain(self, broker: Broker) -> None:
         heard = time.monotonic()
-        while not self._is_full():
-            try:
-                self._connection.drain_events(timeout=min(LULL, self._timeout))
+        while room := self._room():
+            arrived = broker.fetch(min(BATCH, room))
+            if arrived:
+                self._take(broker, arrived)
                 heard = time.monotonic()
-            except TimeoutError:
-                self._flush()
-                if not self._forever and time.monotonic() - heard >= self._timeout:
-                    return
-        self._flush()
+            elif not self._forever and time.monotonic() - heard >= self._timeout:
+                return
 
-    def _is_full(self) -> bool:
-        return self._limit is not None and self.tally.jobs + len(self._batch) >= self._limit
+    def _room(self) -> int:
+        return BATCH if self._limit is None else self._limit - self.tally.jobs
 
     # ── messages ────────────────────────────────────────────────────────────────────────
 
-    def _take(self, queue: str, message: Any) -> None:
-        if self._is_full():
-            return  # What a broker has sent ahead goes back to it.
-        try:
-            call = self._read(message)
-            if self._tasks and call.name not in self._tasks:
-                self.tally.passed += 1
-                self._progress(1)
-                return
-            job = job_of(
-                self._app, _like_sent(call, message), queue, high_first=self._high_first
-            )
-        except Refused as refusal:
-            self._refuse(message, refusal)
-            return
-        self._batch.append((job, message))
-        if len(self._batch) >= BATCH:
-            self._flush()
-
-    def _read(self, message: Any) -> Call:
-        try:
-            body = message.payload
-        except Exception as error:
-            raise Refused(f"its body cannot be read: {_short(error)}") from error
-        return call_of(message.headers, message.properties, body)
-
-    def _refuse(self, message: Any, error: BaseException) -> None:
-        # Not acknowledged, so that it is still there for Celery, or for a second try.
-        reason = str(error) if isinstance(error, Refused) else _short(error)
-        self.tally.refused[reason] += 1
-        self._progress(1)
-
-    # ── jobs ────────────────────────────────────────────────────────────────────────────
-
-    def _flush(self) -> None:
+    def _take(self, broker: Broker, arrived: Sequence[Arrived]) -> None:
         """Insert what has come, and acknowledge it then."""
-        batch, self._batch = self._batch, []
-        if not batch:
-            return
+        batch = [(job, each) for each in arrived if (job := self._job_of(each)) is not None]
         # A message may be there twice: given out again after a worker has died.
         jobs = {job.task_id: job for job, _ in batch}
         inserted = set(jobs) if self._rehearse else self._insert(list(jobs.values()))
         for task_id in inserted:
             self.tally.moved[jobs[task_id].task] += 1
-        spoilt = self._spoilt
-        self.tally.known += sum(job.task_id not in spoilt for job, _ in batch) - len(
-            inserted
-        )
+        stored = [each for job, each in batch if job.task_id not in self._spoilt]
+        self.tally.known += len(stored) - len(inserted)
         if self.acknowledges:
-            for job, message in batch:
-                if job.task_id not in spoilt:
-                    message.ack()
-        self._progress(len(batch))
+            broker.acknowledge(stored)
+        self._progress(len(arrived))
+
+    def _job_of(self, arrived: Arrived) -> NewJob | None:
+        """The job that a message stands for; None if it is left where it is."""
+        try:
+            call = self._read(arrived)
+            if self._tasks and call.name not in self._tasks:
+                self.tally.passed += 1
+                return None
+            return job_of(
+                self._app,
+                _like_sent(call, arrived.message),
+                self._queues[arrived.queue],
+                high_first=self._high_first,
+            )
+        except Refused as refusal:
+            # Not acknowledged, so that it is still there for Celery, or for a second try.
+            self.tally.refused[str(refusal)] += 1
+            return None
+
+    def _read(self, arrived: Arrived) -> Call:
+        message = arrived.message
+        try:
+            if arrived.error is not None:
+                raise arrived.error
+            body = message.payload
+        except Exception as error:
+            raise Refused(f"its body cannot be read: {_short(error)}") from error
+        return call_of(message.headers, message.properties, body)
+
+    # ── jobs ────────────────────────────────────────────────────────────────────────────
 
     _spoilt: frozenset[str] = frozenset()
     """Ids of the last batch that could not be stored."""
@@ -293,49 +246,6 @@ class Migration:
         # As if it were a second try: what is over is not to be run again.
         answers = self._app.database.run(insert(jobs, again=True), retry=True)
         return {each.task_id for each in answers if not each.conflict}
-
-
-def _reclaim(app: Celery, source: str) -> int | None:
-    """Have a Redis give out again what workers held that were killed.
-
-    There it would come back only when ``visibility_timeout`` is over, an hour by default.
-    What workers that live are running comes back as well, and would run twice.
-
-    Returns:
-        How many messages that were; None if the broker is no Redis. Others do this as soon
-        as the connection of a worker ends.
-    """
-    with _connect(app, source, visibility_timeout=0) as connection:
-        qos = connection.default_channel.qos
-        if not hasattr(qos, "restore_visible"):
-            return None
-        with qos.channel.conn_or_acquire() as client:
-            held = int(client.hlen(qos.unacked_key))
-            qos.restore_visible(num=None, interval=1)
-            return held - int(client.hlen(qos.unacked_key))
-
-
-def _connect(app: Celery, source: str, **options: Any) -> Any:
-    from kombu import Connection
-
-    options = {**(app.conf.broker_transport_options or {}), **options}
-    try:
-        connection = Connection(source, transport_options=options)
-        connection.transport  # noqa: B018 - imports the client
-    except (ImportError, KeyError) as error:
-        scheme = source.partition(":")[0]
-        raise ImproperlyConfigured(
-            f"Messages of {scheme}:// cannot be read: {error}. Install the client that kombu "
-            f"needs for it (pip install 'kombu[{scheme}]'), or correct the URL."
-        ) from error
-    return connection
-
-
-def _queue(name: str) -> Any:
-    from kombu import Queue
-
-    # Nothing is declared: a queue that is there may have been made in another way.
-    return Queue(name, no_declare=True)
 
 
 def _like_sent(call: Call, message: Any) -> Call:

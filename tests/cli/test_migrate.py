@@ -339,6 +339,49 @@ def test_a_redis_is_emptied(run, app, queue, redis_server):
     assert again["missing"] == [queue]
 
 
+def test_what_is_not_taken_over_is_again_where_it_was(run, app, queue, redis_server):
+    url, options = redis_server
+    for number in range(6):
+        name = "tests.add" if number % 2 else "tests.other"
+        publish(url, queue, *message(name, id=f"n{number}"), options=options)
+    run("migrate", "-t", "0.2", url, "-a", "-Q", queue, "-T", "tests.add")
+
+    assert app.jobs.count() == 3
+    with Connection(url, transport_options=options) as connection:
+        found = [Queue(queue)(connection.default_channel).get() for _ in range(4)]
+    assert [each and each.headers["id"] for each in found] == ["n0", "n2", "n4", None]
+
+
+def test_what_a_killed_migration_held_is_taken_over_by_the_next(
+    run, app, queue, redis_server
+):
+    import redis
+
+    url, options = redis_server
+    for number in range(2):
+        publish(url, queue, *message(id=f"n{number}"), options=options)
+    key = f"{options['global_keyprefix']}{queue}"
+    with redis.Redis.from_url(url) as client:
+        client.rpoplpush(key, f"pgtasks-migrate:{key}")
+        found = told(run("migrate", "-t", "0.2", url, "-a", "-Q", queue, "--json"))
+
+        assert found["moved"] == {"tests.add": 2}
+        assert client.exists(key, f"pgtasks-migrate:{key}") == 0
+
+
+def test_a_copy_of_a_redis_leaves_it_as_it_was(run, app, queue, redis_server):
+    import redis
+
+    url, options = redis_server
+    for _ in range(3):
+        publish(url, queue, *message(), options=options)
+    found = told(run("migrate", "-t", "0.2", url, "-Q", queue, "--json"))
+
+    assert found["moved"] == {"tests.add": 3}
+    with redis.Redis.from_url(url) as client:
+        assert client.llen(f"{options['global_keyprefix']}{queue}") == 3
+
+
 def test_what_killed_workers_held_is_taken_over_too(run, app, queue, redis_server):
     url, options = redis_server
     publish(url, queue, *message(id="held"), options=options)
@@ -358,3 +401,38 @@ def test_what_killed_workers_held_is_taken_over_too(run, app, queue, redis_serve
 
     assert (found["moved"], found["reclaimed"]) == ({"tests.add": 1}, 1)
     assert app.jobs.get("held").args == [1, 2]
+
+
+def test_other_brokers_have_no_use_for_that(run, app, queue):
+    publish(MEMORY, queue, *message())
+    moved = run("migrate", "-t", "0.2", MEMORY, "-a", "-Q", queue, "--unacknowledged")
+
+    assert "--unacknowledged is of no use here" in moved.stderr
+    assert "1 job inserted." in moved.stdout
+
+
+# ── RabbitMQ ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def rabbit(queue):
+    url = os.environ.get("PGTASKS_TEST_AMQP", "amqp://guest:guest@127.0.0.1:5672//")
+    connection = Connection(url, connect_timeout=2)
+    try:
+        connection.connect()
+    except OSError:
+        pytest.skip(f"there is no RabbitMQ at {connection.as_uri()}")
+    yield url
+    connection.default_channel.queue_delete(queue)
+    connection.close()
+
+
+def test_a_rabbitmq_is_emptied(run, app, queue, rabbit):
+    for number in range(5):
+        publish(rabbit, queue, *message(args=(number, 1)))
+    words = ["migrate", "-t", "0.5", rabbit, "-a", "-Q", f"{queue},no-such-queue"]
+    found = told(run(*words, "--unacknowledged", "--json"))
+
+    assert (found["moved"], found["missing"]) == ({"tests.add": 5}, ["no-such-queue"])
+    assert found["waiting"] == {queue: 5}
+    assert waiting(rabbit, queue) == 0
