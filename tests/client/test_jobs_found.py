@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -279,3 +280,28 @@ def test_the_newest_are_found_however_long_ago_they_were(
         expected[:2] = sorted(expected[:2])
     for found in pages.values():
         assert [job.task_id for job in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "reads"),
+    [
+        ("executing", False),
+        (["available", "retryable"], False),
+        (["available", "completed"], True),
+        (None, True),
+    ],
+)
+def test_history_is_read_only_if_it_may_hold_what_is_asked_for(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, state: Any, reads: bool
+) -> None:
+    asked = []
+    run = app.database.run
+
+    def listen(query: Any, **options: Any) -> Any:
+        asked.append(json.loads(query.params.get("filter", "{}")).get("finished_within"))
+        return run(query, **options)
+
+    monkeypatch.setattr(app.database, "run", listen)
+    app.jobs.list(state=state, order="attempted")
+
+    assert (0.0 not in asked) == reads
