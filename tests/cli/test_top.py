@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
 import time
@@ -308,9 +311,13 @@ def test_workers_and_what_they_run_are_shown(live):
             await until(pilot, lambda: table(screen, "running-jobs"))
             [row] = table(screen, "running-jobs")
             assert (row[1], row[3], row[4]) == ("tasks.wait_for", "celery", "live@here")
-            [worker] = table(screen, "workers")
-            assert (worker[0], worker[1]) == ("live@here", "● online")
-            assert worker[2].endswith(" 1/2")
+
+            # Each table is read by a question of its own, one after the other.
+            def worker():
+                [row] = table(screen, "workers")
+                return row[0], row[1], row[2].rpartition(" ")[2]
+
+            await until(pilot, lambda: worker() == ("live@here", "● online", "1/2"))
             screen.query_one("#workers").focus()
             await pilot.press("enter")
             await until(pilot, lambda: screen._wanted == "worker:live@here")
@@ -319,3 +326,34 @@ def test_workers_and_what_they_run_are_shown(live):
 
     drive(live.app, script, tab="running")
     assert result.get(timeout=30) == "seen"
+
+
+def test_on_a_terminal_it_is_a_screen_and_q_ends_it(database_url):
+    near, far = pty.openpty()
+    environment = {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgtasks", "-b", database_url, "top"],
+        stdin=far,
+        stdout=far,
+        stderr=far,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    os.close(far)
+    shown = b""
+    try:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if select.select([near], [], [], 0.1)[0]:
+                try:
+                    shown += os.read(near, 65536)
+                except OSError:
+                    break  # It has ended.
+            if b"Freeze" in shown:
+                os.write(near, b"q")
+        assert process.wait(30) == 0, shown[-2000:]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(near)
+    assert b"pgtasks top" in shown
