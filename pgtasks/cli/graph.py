@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from pgtasks.cli.groups import Subgroup
 from pgtasks.cli.inspect import unavailable
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import Command, Subgroup, json_option
+from pgtasks.cli.options import Command, json_option
 from pgtasks.cli.output import clean
 from pgtasks.utils.graph import DependencyGraph, GraphFormatter
 

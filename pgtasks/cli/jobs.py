@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgtasks.cli.groups import Subgroup
 from pgtasks.cli.hints import queue_hints, task_hints
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.job_operations import OPERATIONS
 from pgtasks.cli.job_options import filter_options, filters_of, usage
 from pgtasks.cli.job_page import show_job
-from pgtasks.cli.options import COMMAS, Command, Subgroup, json_option, option
+from pgtasks.cli.options import COMMAS, Command, json_option, option
 
 if TYPE_CHECKING:
     from pgtasks.app.job_info import JobInfo

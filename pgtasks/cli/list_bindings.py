@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from pgtasks.cli.groups import Subgroup
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import Command, Subgroup, json_option
+from pgtasks.cli.options import Command, json_option
 
 __all__ = ["list_"]
 

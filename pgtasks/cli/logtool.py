@@ -12,8 +12,9 @@ from typing import IO, Any
 
 import click
 
+from pgtasks.cli.groups import Subgroup
 from pgtasks.cli.invocation import Failure, Invocation
-from pgtasks.cli.options import Command, Subgroup, json_option
+from pgtasks.cli.options import Command, json_option
 from pgtasks.cli.output import clean
 
 __all__ = ["Audit", "logtool"]

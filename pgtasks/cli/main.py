@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgtasks.cli.groups import Group
 from pgtasks.cli.invocation import EX_CONFIG, EX_UNAVAILABLE, Failure, Invocation
-from pgtasks.cli.options import Group, global_options
+from pgtasks.cli.options import global_options
 from pgtasks.cli.output import clean
 
 if TYPE_CHECKING:

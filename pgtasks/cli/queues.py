@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgtasks.cli import completing
+from pgtasks.cli.groups import Subgroup
 from pgtasks.cli.hints import queue_hints
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import Command, Subgroup, json_option
+from pgtasks.cli.options import Command, json_option
 from pgtasks.cli.output import clean
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from pgtasks.cli.options import Subgroup, json_option
+from pgtasks.cli.groups import Subgroup
+from pgtasks.cli.options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import click
 
 from pgtasks.app.defaults import _TO_NEW_KEY, OPTIONS
+from pgtasks.cli.groups import Subgroup
 from pgtasks.cli.invocation import Failure, Invocation
-from pgtasks.cli.options import Command, Subgroup, json_option, option
+from pgtasks.cli.options import Command, json_option, option
 from pgtasks.cli.output import clean
 
 __all__ = ["Change", "changes_of", "upgrade"]
