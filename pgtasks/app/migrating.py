@@ -179,7 +179,8 @@ class Migration:
         batch = [(job, each) for each in arrived if (job := self._job_of(each)) is not None]
         # A message may be there twice: given out again after a worker has died.
         jobs = {job.task_id: job for job, _ in batch}
-        inserted = set(jobs) if self._rehearse else self._insert(list(jobs.values()))
+        insert = self._unknown if self._rehearse else self._insert
+        inserted = insert(list(jobs.values()))
         for task_id in inserted:
             self.tally.moved[jobs[task_id].task] += 1
         stored = [each for job, each in batch if job.task_id not in self._spoilt]
@@ -217,6 +218,13 @@ class Migration:
         return call_of(message.headers, message.properties, body)
 
     # ── jobs ────────────────────────────────────────────────────────────────────────────
+
+    def _unknown(self, jobs: list[NewJob]) -> set[str]:
+        """Which of these would be inserted."""
+        from pgtasks.storage import results
+
+        ids = [job.task_id for job in jobs]
+        return set(ids) - self._app.database.run(results.read(ids)).keys()
 
     _spoilt: frozenset[str] = frozenset()
     """Ids of the last batch that could not be stored."""

@@ -18,6 +18,9 @@ __all__ = ["migrate"]
 
 GROUP = "Migration Options"
 
+REASONS = 10
+"""How many reasons to leave a message are said, the most frequent first."""
+
 
 @click.command(cls=Command)
 @click.argument("source")
@@ -137,7 +140,11 @@ def migrate(
             "--unacknowledged is of no use here: this broker gives out again what a worker "
             "held as soon as that has ended."
         )
-    _show(out, migration.tally, as_json=as_json, copied=not migration.acknowledges)
+    copied = not (migration.acknowledges or options["rehearse"])
+    if as_json:
+        _show_json(out, migration.tally, copied=copied)
+    else:
+        _show(out, migration.tally, rehearsed=options["rehearse"], copied=copied)
 
 
 def _check(source: str, destination: str | None) -> None:
@@ -182,21 +189,22 @@ def _stopping() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show(out: Output, tally: Any, *, as_json: bool, copied: bool) -> None:
-    if as_json:
-        out.json(
-            {
-                "waiting": tally.waiting,
-                "missing": tally.missing,
-                "moved": dict(tally.moved),
-                "known": tally.known,
-                "reclaimed": tally.reclaimed,
-                "passed": tally.passed,
-                "refused": dict(tally.refused),
-                "copied": copied,
-            }
-        )
-        return
+def _show_json(out: Output, tally: Any, *, copied: bool) -> None:
+    out.json(
+        {
+            "waiting": tally.waiting,
+            "missing": tally.missing,
+            "moved": dict(tally.moved),
+            "known": tally.known,
+            "reclaimed": tally.reclaimed,
+            "passed": tally.passed,
+            "refused": dict(tally.refused),
+            "copied": copied,
+        }
+    )
+
+
+def _show(out: Output, tally: Any, *, rehearsed: bool, copied: bool) -> None:
     for queue in tally.missing:
         out.note(f"The broker has no queue {clean(queue)}, or nothing in it (-Q).")
     if tally.moved:
@@ -204,12 +212,14 @@ def _show(out: Output, tally: Any, *, as_json: bool, copied: bool) -> None:
     if tally.reclaimed:
         number = tally.reclaimed
         out.note(f"{number:,} {pluralize(number, 'message')} of killed workers were back.")
-    out.say(_summary(tally))
-    for reason, number in tally.refused.most_common():
+    out.say(_summary(tally, "to be inserted" if rehearsed else "inserted"))
+    for reason, number in tally.refused.most_common(REASONS):
         out.note(
             f"Left {number:,} {pluralize(number, 'message')} where "
             f"{'it is' if number == 1 else 'they are'}: {clean(reason)}."
         )
+    if len(tally.refused) > REASONS:
+        out.note(f"There are {len(tally.refused) - REASONS:,} reasons more: --json.")
     if copied and tally.jobs:
         out.note(
             "They are in the broker as well (-a takes them out): stop Celery's workers, or "
@@ -217,8 +227,8 @@ def _show(out: Output, tally: Any, *, as_json: bool, copied: bool) -> None:
         )
 
 
-def _summary(tally: Any) -> str:
-    text = f"{tally.jobs:,} {pluralize(tally.jobs, 'job')} inserted"
+def _summary(tally: Any, done: str) -> str:
+    text = f"{tally.jobs:,} {pluralize(tally.jobs, 'job')} {done}"
     if tally.known:
         text += f", {tally.known:,} known already"
     if tally.passed:
