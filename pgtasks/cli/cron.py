@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgtasks.cli.groups import Subgroup
 from pgtasks.cli.invocation import Invocation
-from pgtasks.cli.options import Command
+from pgtasks.cli.options import Command, json_option
 from pgtasks.cli.output import clean
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["cron"]
 
 
-@click.group()
+@click.group(cls=Subgroup)
 def cron() -> None:
     """Show the schedule; pause, resume and run its entries."""
 
@@ -32,7 +33,6 @@ def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
     return add
 
 
-_json = click.option("-j", "--json", "as_json", is_flag=True, help="Answer in JSON.")
 _name = click.argument("name")
 
 
@@ -41,7 +41,7 @@ def _crons(ctx: click.Context) -> Crons:
 
 
 @_command("list")
-@_json
+@json_option
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
     """Show the entries: of the program, and those made by hand."""
@@ -101,7 +101,7 @@ def _utc(moment: datetime | None) -> str:
     show_default=True,
     help="How many times of each entry.",
 )
-@_json
+@json_option
 @click.pass_context
 def next_(ctx: click.Context, name: str | None, count: int, as_json: bool) -> None:
     """Show when entries are due next, by the clock of this machine and in UTC."""
@@ -128,26 +128,38 @@ def next_(ctx: click.Context, name: str | None, count: int, as_json: bool) -> No
 
 @_command("run")
 @_name
+@json_option
 @click.pass_context
-def run(ctx: click.Context, name: str) -> None:
+def run(ctx: click.Context, name: str, as_json: bool) -> None:
     """Send the task of an entry now, besides its ticks, and print the id."""
     result = _crons(ctx).run(name)
-    ctx.ensure_object(Invocation).out.say(str(getattr(result, "id", result)))
+    _confirm(ctx, name, str(getattr(result, "id", result)), as_json)
 
 
 @_command("pause")
 @_name
+@json_option
 @click.pass_context
-def pause(ctx: click.Context, name: str) -> None:
+def pause(ctx: click.Context, name: str, as_json: bool) -> None:
     """Send nothing of an entry until it is resumed."""
     _crons(ctx).pause(name)
-    ctx.ensure_object(Invocation).out.say(f"Paused {clean(name)}.")
+    _confirm(ctx, name, f"Paused {clean(name)}.", as_json)
 
 
 @_command("resume")
 @_name
+@json_option
 @click.pass_context
-def resume(ctx: click.Context, name: str) -> None:
+def resume(ctx: click.Context, name: str, as_json: bool) -> None:
     """Send an entry again, from its next tick on."""
     _crons(ctx).resume(name)
-    ctx.ensure_object(Invocation).out.say(f"Resumed {clean(name)}.")
+    _confirm(ctx, name, f"Resumed {clean(name)}.", as_json)
+
+
+def _confirm(ctx: click.Context, name: str, text: str, as_json: bool) -> None:
+    out = ctx.ensure_object(Invocation).out
+    if as_json:
+        sent = {"id": text} if ctx.info_name == "run" else {}
+        out.json({"operation": ctx.info_name, "name": name, **sent})
+    else:
+        out.say(text)

@@ -20,7 +20,6 @@ SURFACE = json.loads(
 NO_DATA = {
     "amqp basic.ack", "amqp exchange.declare", "amqp exchange.delete", "amqp queue.bind",
     "amqp repl", "beat", "completion", "demo", "schema print", "shell", "worker",
-    # Helpers of others bring theirs.
     "events", "multi",
 }  # fmt: skip
 
@@ -67,7 +66,7 @@ def test_every_command_of_celerys_is_here_or_says_what_to_do() -> None:
     missing = {name for name in CELERYS if name.split()[0] not in COMMANDS}
 
     assert missing <= ABSENT.keys()
-    assert missing <= {"events", "multi"}
+    assert missing <= {"multi"}
 
 
 @pytest.mark.parametrize("name", HERE)

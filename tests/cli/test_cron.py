@@ -85,3 +85,11 @@ def test_an_entry_that_there_is_not_is_said(run, scheduled, what):
 
     assert answer.exit_code != 0
     assert "There is no entry 'nightl'" in answer.output + str(answer.stderr)
+
+
+def test_what_is_said_to_an_entry_is_confirmed_in_json_for_programs(run, scheduled):
+    told = run("cron", "pause", "nightly", "--json")
+    sent = json.loads(run("cron", "run", "nightly", "--json").stdout)
+
+    assert json.loads(told.stdout) == {"operation": "pause", "name": "nightly"}
+    assert sent["id"]
