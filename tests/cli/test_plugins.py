@@ -77,7 +77,7 @@ def test_a_package_adds_a_command_by_an_entry_point(run, added):
 
 def test_ours_and_what_is_said_of_celerys_come_first(run, added):
     assert "software -> pgtasks:" in run("report").stdout
-    assert "Flower needs Celery's events" in run("flower").stderr
+    assert "Flower does not know this broker" in run("flower").stderr
 
 
 def test_what_cannot_be_imported_is_named(run, added):
