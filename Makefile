@@ -27,11 +27,19 @@ help:  ## list the targets
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch .venv/.demo $@
 
+# Apart from the rest: see the file with the list.
+.venv/.celery: tests/celery-packages.txt | .venv/.dev
+	@echo "Downloading Celery into .venv/celery, for tests that compare …"
+	@rm -rf .venv/celery
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps \
+	  --target .venv/celery -r tests/celery-packages.txt
+	@touch $@
+
 demo: .venv/.demo  ## send a newsletter to 2,000 subscribers (CHAOS=1 kills the worker in the middle)
 	@$(BIN)/python docs/examples/newsletter/demo.py
 
 # Two at a time, each with a PostgreSQL: most tests wait for something. -n0 undoes it.
-test: .venv/.dev  ## run the whole suite on PostgreSQL servers of its own (ARGS= for pytest)
+test: .venv/.dev .venv/.celery  ## run the whole suite on PostgreSQL servers of its own (ARGS= for pytest)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/.dev  ## format, lint, types, floors

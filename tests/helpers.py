@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+import pytest
 
 T = TypeVar("T")
 
@@ -49,3 +52,15 @@ def children(pid: int) -> list[int]:
             return []
 
     return [grandchild for child in below(pid) for grandchild in below(child)]
+
+
+def path_to_celery() -> Path:
+    """Where the real Celery is, to be put on the path of a program; skips the test without it."""
+    folder = Path(__file__).parents[1] / ".venv" / "celery"
+    folder = Path(os.environ.get("PGTASKS_TEST_CELERY") or folder)
+    if not (folder / "celery" / "schedules.py").exists():
+        pytest.skip(
+            f"Celery is not in {folder}: 'make .venv/.celery' downloads it, or name the "
+            f"folder of another by PGTASKS_TEST_CELERY"
+        )
+    return folder
