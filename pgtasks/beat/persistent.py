@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dbm
+import errno
 import os
 import pickle
-import shelve
 from typing import Any
 
 import pgtasks.beat as beat
 from pgtasks import __version__
+from pgtasks.beat import shelf
+from pgtasks.beat.importing import Run
 from pgtasks.beat.scheduler import Scheduler
+from pgtasks.exceptions import ImproperlyConfigured
 
 __all__ = ["PersistentScheduler"]
 
-UNREADABLE = (KeyError, TypeError, ValueError, pickle.UnpicklingError)
+UNREADABLE = (
+    *(KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError),
+    # A class of the program's, or of a library's, that is no longer where it was.
+    *(ImportError, AttributeError),
+)
 CORRUPT = (KeyError, UnicodeDecodeError, *dbm.error, pickle.UnpicklingError)
 
 
 class PersistentScheduler(Scheduler):
     """A scheduler with a file; the setting ``beat_schedule_filename`` names it.
+
+    The file may be one that Celery's beat has left: its last runs are taken over.
 
     Args:
         *args: As `Scheduler`'s.
@@ -28,7 +37,7 @@ class PersistentScheduler(Scheduler):
     """
 
     #: What opens the file.
-    persistence: Any = shelve
+    persistence: Any = shelf
     #: What its name may end with, by the library that writes it.
     known_suffixes = ("", ".db", ".dat", ".bak", ".dir")
 
@@ -59,14 +68,25 @@ class PersistentScheduler(Scheduler):
             # Some libraries find out only now that they cannot read it.
             self._store.keys()
         except Exception as error:
+            _refuse_to_share(self.schedule_filename, error)
             self._store = self._destroy_open_corrupted_schedule(error)
-        self._create_schedule()
+        salvaged = self._create_schedule()
         conf = self.app.conf
         self._forget_if_changed("tz", conf.timezone, "Timezone")
         self._forget_if_changed("utc_enabled", conf.enable_utc, "UTC")
         self._store.setdefault("entries", {})
         self.merge_inplace(conf.beat_schedule)
         self.install_default_entries(self.schedule)
+        for name, (last, count) in salvaged.items():
+            if name in self.schedule:
+                entry = self.schedule[name]
+                entry.last_run_at, entry.total_run_count = last, count
+        if getattr(self._store, "was_celerys", False):
+            beat.info(
+                "beat: Took over the last runs of %d entries from Celery's file %s",
+                sum(entry.total_run_count > 0 for entry in self.schedule.values()),
+                self.schedule_filename,
+            )
         self._store.update(
             {
                 "__version__": __version__,
@@ -107,14 +127,25 @@ class PersistentScheduler(Scheduler):
     def _open_schedule(self) -> Any:
         return self.persistence.open(self.schedule_filename, writeback=True)
 
-    def _create_schedule(self) -> None:
-        """Make sure that there are entries which can be read."""
+    def _create_schedule(self) -> dict[str, Run]:
+        """Make sure that there are entries which can be read.
+
+        Returns:
+            The last runs of those that could not.
+        """
+        salvaged: dict[str, Run] = {}
         for _ in range(2):
             try:
                 self._store["entries"]
             except UNREADABLE as unreadable:
                 if not isinstance(unreadable, KeyError):
-                    beat.warning("Reset: cannot read the stored entries: %r", unreadable)
+                    salvaged = self._salvage()
+                    beat.warning(
+                        "Reset: cannot read the stored entries: %r. Kept the last runs of "
+                        "%d of them.",
+                        unreadable,
+                        len(salvaged),
+                    )
                 try:
                     self._store["entries"] = {}
                 except CORRUPT as corrupt:
@@ -127,6 +158,16 @@ class PersistentScheduler(Scheduler):
                         self._store.clear()
                         break
             break
+        return salvaged
+
+    def _salvage(self) -> dict[str, Run]:
+        if not hasattr(self._store, "last_runs"):
+            return {}  # opened by something else
+        try:
+            runs: dict[str, Run] = self._store.last_runs()
+        except Exception:
+            return {}  # it is not only that a class is missing
+        return runs
 
     def _destroy_open_corrupted_schedule(self, error: Exception) -> Any:
         beat.error(
@@ -146,3 +187,13 @@ class PersistentScheduler(Scheduler):
                 except OSError as error:
                     if error.errno != 2:  # as raised by hand, it may not know its class
                         raise
+
+
+def _refuse_to_share(path: Any, error: Exception) -> None:
+    """Leave a file alone that another process has open: it is not corrupt."""
+    if getattr(error, "errno", None) in (errno.EAGAIN, errno.EWOULDBLOCK):
+        raise ImproperlyConfigured(
+            f"The schedule file {path!r} is in use by another process. Stop the beat that "
+            f"has it open, Celery's or pgtasks', or give this one another file (-s, "
+            f"beat_schedule_filename)."
+        ) from error

@@ -138,8 +138,10 @@ class Scheduler:
         """Whether two schedules have the same entries."""
         if old_schedules is None or new_schedules is None:
             return old_schedules is new_schedules
+        # Most entries are the same objects as a tick ago, and need no comparing by value.
         return old_schedules.keys() == new_schedules.keys() and all(
-            entry == new_schedules[name] for name, entry in old_schedules.items()
+            entry is new_schedules[name] or entry == new_schedules[name]
+            for name, entry in old_schedules.items()
         )
 
     # ── time ────────────────────────────────────────────────────────────────────────────

@@ -13,11 +13,11 @@ import pgtasks.beat as beat
 from pgtasks import signals
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.doors import DOORS
+from pgtasks.beat.names import NAMESPACE, scheduler_class
 from pgtasks.beat.persistent import PersistentScheduler
 from pgtasks.beat.presence import presence
 from pgtasks.beat.reading import is_stock
 from pgtasks.exceptions import ImproperlyConfigured
-from pgtasks.utils.imports import load_extension_class_names, symbol_by_name
 from pgtasks.utils.nodenames import gethostname, host_format
 from pgtasks.utils.time import humanize_seconds
 
@@ -150,7 +150,7 @@ class Service:
             self._is_stopped.wait()
 
     def get_scheduler(
-        self, lazy: bool = False, extension_namespace: str = "celery.beat_schedulers"
+        self, lazy: bool = False, extension_namespace: str = NAMESPACE
     ) -> Any:
         """Make the scheduler.
 
@@ -158,8 +158,7 @@ class Service:
             lazy: Leave its schedule empty.
             extension_namespace: Entry points that give names to schedulers.
         """
-        names = dict(load_extension_class_names(extension_namespace) or {})
-        return symbol_by_name(self.scheduler_cls, aliases=names)(
+        return scheduler_class(self.scheduler_cls, extension_namespace)(
             app=self.app,
             schedule_filename=self.schedule_filename,
             max_interval=self.max_interval,

@@ -143,11 +143,13 @@ def _run(
 
 def _look_for(scheduler: Any) -> None:
     """Say what is wrong with the name of a scheduler, before anything begins."""
-    from pgtasks.utils.imports import load_extension_class_names, symbol_by_name
+    from pgtasks.beat.names import scheduler_class
+    from pgtasks.exceptions import ImproperlyConfigured
 
-    names = dict(load_extension_class_names("celery.beat_schedulers") or {})
     try:
-        symbol_by_name(scheduler, aliases=names)
+        scheduler_class(scheduler)
+    except ImproperlyConfigured as error:
+        raise Failure(str(error), EX_CONFIG) from error
     except (ImportError, AttributeError, ValueError) as error:
         hint = ""
         if str(getattr(error, "name", "")).partition(".")[0] == "celery":

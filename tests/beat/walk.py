@@ -12,9 +12,8 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from functools import cache
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -116,7 +115,14 @@ EVENTS = [
     "dusk_astronomical",
 ]
 
-PLACES = [(0, 0), (51.5, -0.13), (40.7, -74.0), (-33.9, 151.2), (-54.8, -68.3), (28.6, 77.2)]
+PLACES = [
+    (0, 0),
+    (51.5, -0.13),
+    (40.7, -74.0),
+    (-33.9, 151.2),
+    (-54.8, -68.3),
+    (28.6, 77.2),
+]
 
 
 class Clock:
@@ -210,7 +216,9 @@ def from_end_to_end(zone: ZoneInfo) -> list[tuple[datetime, int]]:
     return [(FIRST.replace(tzinfo=zone) - timedelta(seconds=1), 2_000_000)]
 
 
-def strides(line: str, zone: ZoneInfo, dice: random.Random) -> Iterator[tuple[datetime, int]]:
+def strides(
+    line: str, zone: ZoneInfo, dice: random.Random
+) -> Iterator[tuple[datetime, int]]:
     """The same for crontabs with many runs: around each change of the clocks, and anywhere."""
     for change in transitions(zone):
         for hours, steps in ((0.2, 20), (1.5, 20), (3, 10), (30, 5)):
@@ -267,7 +275,21 @@ def walk_intervals(dice: random.Random, findings: Findings, rounds: int) -> None
 
     import pgtasks.schedules
 
-    lengths = [1, 7.5, 30, 60, 90, 600, 3600, 5400, 7200, 86400, 90000, 3 * 86400, 7 * 86400]
+    lengths = [
+        1,
+        7.5,
+        30,
+        60,
+        90,
+        600,
+        3600,
+        5400,
+        7200,
+        86400,
+        90000,
+        3 * 86400,
+        7 * 86400,
+    ]
     for name in ZONES:
         zone, app = ZoneInfo(name), app_in(name)
         changes = transitions(zone) or [FIRST.replace(tzinfo=timezone.utc)]
@@ -279,9 +301,9 @@ def walk_intervals(dice: random.Random, findings: Findings, rounds: int) -> None
             )
             around = dice.choice(changes) + timedelta(seconds=dice.uniform(-2e5, 1e5))
             last = around.astimezone(zone)
-            clock.now = (around + timedelta(seconds=dice.uniform(0, 2 * length))).astimezone(
-                zone
-            )
+            clock.now = (
+                around + timedelta(seconds=dice.uniform(0, 2 * length))
+            ).astimezone(zone)
             findings.compare(
                 f"schedule({length}, {relative}) in {name}, last {last}, now {clock.now}",
                 lambda entry, last=last: entry.is_due(last),
