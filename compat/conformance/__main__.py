@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from compat.conformance import report
+from compat.conformance.packages import CELERY, DJANGO_CELERY_BEAT
 from compat.conformance.suite import Suite
 from compat.conformance.targets import CLASSES, Targets
 from compat.conformance.verdict import bars_of, judge, load_bars, load_ledger
@@ -18,7 +19,10 @@ from compat.conformance.workshop import Trouble, Workshop
 def main(argv: list[str] | None = None) -> int:
     """Run the suite; 0 when the bars hold that it ran into."""
     options = arguments().parse_args(argv)
-    targets, bars = Targets.load(), load_bars()
+    package = DJANGO_CELERY_BEAT if options.django_celery_beat else CELERY
+    targets = Targets.load(package.targets)
+    # All of the tests of another package that apply are its bar.
+    bars = load_bars() if package is CELERY else {path: ["P0"] for path in targets.files}
     where = options.where or (list(bars) if options.bars else ["t/unit"])
     files = targets.below(where, options.classes)
     if not files:
@@ -26,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     started = time.monotonic()
     try:
-        workshop = Workshop.open(fresh=options.fresh)
+        workshop = Workshop.open(package, fresh=options.fresh)
         suite = Suite(workshop, targets, options.classes, options.timeout)
         run = suite.run(files, progress=lambda text: print(text, flush=True))
     except Trouble as trouble:
@@ -73,6 +77,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--bars", action="store_true", help="run only what the bars need")
     parser.add_argument("--failures", action="store_true", help="list what did not pass")
     parser.add_argument("--json", metavar="FILE", help="where to write the results")
+    parser.add_argument(
+        "--django-celery-beat",
+        action="store_true",
+        help="run the tests of django-celery-beat instead of Celery's own",
+    )
     parser.add_argument(
         "--timeout", type=float, default=120, help="seconds that one test may take"
     )

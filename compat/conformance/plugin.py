@@ -21,7 +21,7 @@ from conformance.targets import Targets
 
 alias = pgtasks_celery.install()
 classes = set(os.environ["PGTASKS_CONFORMANCE_CLASSES"].split(","))
-targets = Targets.load()
+targets = Targets.load(os.environ["PGTASKS_CONFORMANCE_TARGETS"])
 record = open(os.environ["PGTASKS_CONFORMANCE_RECORD"], "a", encoding="utf-8")  # noqa: SIM115
 phases: dict[str, list[Any]] = defaultdict(list)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compat.conformance.targets import Targets, group_of
-from compat.conformance.workshop import CELERY, Workshop
+from compat.conformance.workshop import Workshop
 
 __all__ = ["Result", "Run", "Suite"]
 
@@ -29,6 +29,7 @@ class Result:
 class Run:
     """What came out of a run."""
 
+    package: str = ""  # whose tests they are, and of which version
     files: list[str] = field(default_factory=list)
     tests: dict[str, Result] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # by group
@@ -37,7 +38,7 @@ class Run:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "celery": CELERY,
+            "package": self.package,
             "files": self.files,
             "seconds": self.seconds,
             "unloadable": self.unloadable,
@@ -59,7 +60,8 @@ class Suite:
 
     def run(self, files: Iterable[str], progress: Callable[[str], object]) -> Run:
         """Run the files, group by group."""
-        run = Run(files=list(files))
+        package = self.workshop.package
+        run = Run(f"{package.name} {package.version}", files=list(files))
         groups: dict[str, list[str]] = {}
         for path in run.files:
             groups.setdefault(group_of(path), []).append(path)
@@ -79,6 +81,7 @@ class Suite:
         environment = {
             "PGTASKS_CONFORMANCE_CLASSES": ",".join(self.classes),
             "PGTASKS_CONFORMANCE_RECORD": str(record),
+            "PGTASKS_CONFORMANCE_TARGETS": self.workshop.package.targets,
         }
         process = self.workshop.start(
             [*PYTEST, f"--timeout={self.timeout}", *files], environment, log

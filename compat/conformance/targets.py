@@ -1,4 +1,4 @@
-"""Which class each test of Celery's suite is in: what must pass and what need not."""
+"""Which class each test of a suite is in: what must pass and what need not."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Targets:
     files: dict[str, dict[str, Any]]
 
     @classmethod
-    def load(cls) -> Targets:
-        path = Path(__file__).with_name("targets.json")
+    def load(cls, name: str = "targets.json") -> Targets:
+        path = Path(__file__).with_name(name)
         return cls(json.loads(path.read_text(encoding="utf-8"))["files"])
 
     def class_of(self, test: str) -> str | None:

@@ -1,7 +1,7 @@
 """Where the suite is run: outside of the repository, kept from one run to the next.
 
-Celery's source package is downloaded for its tests, and never installed: an import
-of Celery that pgtasks does not serve has to fail.
+A source package is downloaded for its tests, and never installed, nor is Celery: an
+import of Celery that pgtasks does not serve has to fail.
 """
 
 from __future__ import annotations
@@ -20,33 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compat.conformance.packages import CELERY, Package
+
 __all__ = ["Trouble", "Workshop", "read_toml"]
 
-CELERY = "5.7.0"
-SHA256 = "6a5dfcf6662287204f009a02002b9e66c83d4105e47ebabdc7079108772fc6f0"
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-#: What the suite itself needs. Not Celery, and not what only brokers need.
-TEST_REQUIREMENTS = [
-    "pytest==9.1.1",
-    "pytest-subtests==0.15.0",
-    "pytest-timeout==2.4.0",
-    "pytest-rerunfailures==16.7",
-    "pytest-click==1.1.0",
-    "pytest-order==1.5.0",
-    "freezegun==1.5.5",
-    "python-dateutil",
-    "billiard",
-    "cryptography",
-    "django<6.1",
-    "ephem",
-    "msgpack",
-    "pydantic",
-    "pyyaml",
-    "redis",
-    "tblib",
-    "psycopg[binary]",
-]
 
 
 class Trouble(Exception):
@@ -60,6 +38,7 @@ class Workshop:
     path: Path
     python: Path
     drop_to: int | None = None  # user id to run tests as
+    package: Package = CELERY
 
     @property
     def suite(self) -> Path:
@@ -74,19 +53,19 @@ class Workshop:
         return self.path / "logs"
 
     @classmethod
-    def open(cls, *, fresh: bool = False) -> Workshop:
-        """Make the workshop, or bring it up to date."""
+    def open(cls, package: Package = CELERY, *, fresh: bool = False) -> Workshop:
+        """Make the workshop of a package, or bring it up to date."""
         os.umask(0o022)  # for the user that we may drop to
-        path = _place()
+        path = _place(package)
         _take(path)
         if fresh:
             for part in path.iterdir():
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
             _take(path)
-        _fetch_suite(path)
+        _fetch_suite(path, package)
         drop_to = _nobody()
         base = _interpreter(drop_to)
-        python = _environment(path / "venv", base)
+        python = _environment(path / "venv", base, package)
         _copy_source(path / "source")
         (path / "logs").mkdir(exist_ok=True)
         if drop_to is not None and not _can_run(python, drop_to):
@@ -98,7 +77,7 @@ class Workshop:
             drop_to = None
         if drop_to is not None:
             _give(path / "suite", drop_to)
-        return cls(path, python, drop_to)
+        return cls(path, python, drop_to, package)
 
     def start(
         self, arguments: Sequence[str], environment: dict[str, str], log: Path
@@ -126,15 +105,17 @@ class Workshop:
 # ── place ───────────────────────────────────────────────────────────────────
 
 
-def _place() -> Path:
+def _place(package: Package) -> Path:
+    # Each package has a workshop of its own, beside that of Celery.
+    suffix = "" if package is CELERY else f"-{package.name}"
     configured = os.environ.get("PGTASKS_CONFORMANCE_DIR")
     if configured:
-        return Path(configured).absolute()
+        return Path(f"{Path(configured).absolute()}{suffix}")
     if os.getuid() == 0:
         # Not in root's home, which the user that we drop to cannot enter.
-        return Path("/var/tmp/pgtasks-conformance")
+        return Path(f"/var/tmp/pgtasks-conformance{suffix}")
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "pgtasks-conformance"
+    return Path(caches) / f"pgtasks-conformance{suffix}"
 
 
 def _take(path: Path) -> None:
@@ -154,21 +135,22 @@ def _take(path: Path) -> None:
 # ── suite ───────────────────────────────────────────────────────────────────
 
 
-def _fetch_suite(path: Path) -> None:
+def _fetch_suite(path: Path, package: Package) -> None:
     if (path / "suite" / "t").is_dir():
         return
-    name = f"celery-{CELERY}"
+    name = package.stem
     archive = path / f"{name}.tar.gz"
     if not archive.exists():
-        print(f"Downloading the source package of Celery {CELERY} …", flush=True)
-        wanted = ["--no-deps", "--no-binary", ":all:", f"celery=={CELERY}"]
+        exactly = f"{package.name}=={package.version}"
+        print(f"Downloading the source package {exactly} …", flush=True)
+        wanted = ["--no-deps", "--no-binary", ":all:", exactly]
         _run([sys.executable, "-m", "pip", "download", "-q", "-d", str(path), *wanted])
-    if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
         raise Trouble(f"{archive} is not what the targets were made for; delete it")
     unpacked = path / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     with tarfile.open(archive) as tar:
-        parts = (f"{name}/pyproject.toml", f"{name}/t/")
+        parts = tuple(f"{name}/{part}" for part in package.parts)
         members = [each for each in tar.getmembers() if each.name.startswith(parts)]
         safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         tar.extractall(unpacked, members, **safely)  # type: ignore[arg-type]
@@ -198,10 +180,10 @@ def _interpreter(drop_to: int | None) -> str:
     return system if _can_run(system, drop_to, old_enough) else sys.executable
 
 
-def _environment(path: Path, base: str) -> Path:
+def _environment(path: Path, base: str, package: Package) -> Path:
     """A virtual environment with everything but Celery; made anew when its list changes."""
     python = path / "bin" / "python"
-    requirements = sorted({*TEST_REQUIREMENTS, *_project()["dependencies"]})
+    requirements = sorted({*package.requirements, *_project()["dependencies"]})
     wanted = json.dumps([base, platform.platform(), requirements])
     stamp = path / "stamp"
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:

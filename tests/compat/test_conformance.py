@@ -8,6 +8,7 @@ import pytest
 
 from compat.conformance import __main__ as command
 from compat.conformance.__main__ import arguments
+from compat.conformance.packages import DJANGO_CELERY_BEAT
 from compat.conformance.report import complaints, table
 from compat.conformance.suite import Result, Run
 from compat.conformance.targets import CLASSES, Targets, group_of
@@ -82,6 +83,12 @@ class TestTargets:
         assert {name for each in targets.files.values() for name in each["items"]} == set(
             CLASSES
         )
+
+    def test_those_of_django_celery_beat_are_all_there(self):
+        targets = Targets.load(DJANGO_CELERY_BEAT.targets)
+
+        assert targets.count(targets.files, ["P0"]) == 127
+        assert targets.count(targets.files, CLASSES) == 128
 
 
 class TestBars:
@@ -189,8 +196,8 @@ class TestTheCommand:
     def outcome(self, monkeypatch, tmp_path):
         """Tell what the tests shall come out like, and with which ledger."""
         workshop = SimpleNamespace(path=tmp_path, logs=tmp_path)
-        monkeypatch.setattr(command.Targets, "load", lambda: TARGETS)
-        monkeypatch.setattr(command.Workshop, "open", lambda **options: workshop)
+        monkeypatch.setattr(command.Targets, "load", lambda name: TARGETS)
+        monkeypatch.setattr(command.Workshop, "open", lambda package, fresh: workshop)
         monkeypatch.setattr(command, "load_bars", lambda: BARS)
 
         def told(run, *known):
@@ -209,6 +216,19 @@ class TestTheCommand:
     def test_fails_after_a_failure_that_the_ledger_does_not_list(self, outcome, capsys):
         assert outcome(a_run(one="passed", three="passed", four="failed")) == 1
         assert f"{FILE}::four failed: why" in capsys.readouterr().out
+
+    def test_runs_the_tests_of_another_package_instead(self, outcome, monkeypatch):
+        asked = []
+        workshop = command.Workshop.open("", fresh=False)
+        outcome(a_run(one="passed", three="passed", four="passed"))
+        monkeypatch.setattr(
+            command.Workshop,
+            "open",
+            lambda package, fresh: asked.append(package) or workshop,
+        )
+
+        assert command.main(["--django-celery-beat"]) == 0
+        assert [package.name for package in asked] == ["django-celery-beat"]
 
     def test_fails_after_a_pass_that_nobody_expected(self, outcome, capsys):
         assert outcome(a_run(one="passed", three="passed", four="passed"), "four") == 1
