@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from calendar import monthrange
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -220,26 +221,27 @@ class crontab(BaseSchedule):
     @staticmethod
     def _expand_cronspec(cronspec: Cronspec, max_: int, min_: int = 0) -> set[Any]:
         """The numbers that a field stands for; there are ``max_`` from ``min_`` on."""
-        if isinstance(cronspec, int):
-            numbers = {cronspec}
+        found: set[Any]
+        if isinstance(cronspec, numbers.Integral):  # numpy's too
+            found = {cronspec}
         elif isinstance(cronspec, str):
-            numbers = crontab_parser(max_, min_).parse(cronspec)
+            found = crontab_parser(max_, min_).parse(cronspec)
         elif isinstance(cronspec, set):
-            numbers = cronspec
+            found = cronspec
         elif isinstance(cronspec, Iterable):
-            numbers = set(cronspec)
+            found = set(cronspec)
         else:
             raise TypeError(
                 f"A crontab field is an int, a str or an iterable of int, not "
                 f"{cronspec!r}, which is a {type(cronspec).__name__}"
             )
-        for number in numbers:
+        for number in found:
             if not min_ <= number < min_ + max_:
                 raise ValueError(
                     f"Invalid crontab pattern. Valid range is {min_}-{min_ + max_ - 1}. "
                     f"{number!r} was found."
                 )
-        return numbers
+        return found
 
     def __repr__(self) -> str:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,7 +88,8 @@ def maybe_schedule(s: Any, relative: bool = False, app: Any = None) -> Any:
     """Make a schedule of seconds or a timedelta; give a ready one the app."""
     if s is None:
         return None
-    if isinstance(s, (int, float, timedelta)):
-        return schedule(s, relative, app=app)
+    if isinstance(s, (numbers.Real, timedelta)):
+        interval: Any = s
+        return schedule(interval, relative, app=app)
     s.app = app
     return s

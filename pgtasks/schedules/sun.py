@@ -67,7 +67,7 @@ class solar(BaseSchedule):
         except ImportError as error:
             raise ImproperlyConfigured(
                 "Solar schedules need the package ephem, which is not installed: "
-                "pip install ephem (celery[solar] brought it)"
+                "pip install ephem, or pgtasks[solar] (celery[solar] brought it)"
             ) from error
         if event not in self._all_events:
             events = ", ".join(self._horizons)

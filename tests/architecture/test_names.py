@@ -14,11 +14,12 @@ import pytest
 import pgtasks
 
 PACKAGE = Path(pgtasks.__file__).parent
+# The one registers itself with a running pytest, the other's models want a Django project.
+APART = ("pgtasks.contrib.pytest", "pgtasks.contrib.django.unmanaged")
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(pgtasks.__path__, "pgtasks.")
-    # It registers itself with a running pytest.
-    if module.name != "pgtasks.contrib.pytest"
+    if module.name not in APART
 ]
 
 # Modules that people import from: what stands in them and begins with a letter is public.

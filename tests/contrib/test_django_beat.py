@@ -292,7 +292,9 @@ answer = [len(jobs()), PeriodicTask.objects.filter(enabled=True).count()]
 add("a", last_run_at=now)
 scheduler = a_scheduler()
 send_all(scheduler)
-before = [name for name in scheduler.schedule]
+before, heap = list(scheduler.schedule), scheduler._heap
+send_all(scheduler)
+unchanged = scheduler._heap is heap
 found = row("a")
 found.interval = interval(1)
 found.save()
@@ -300,7 +302,7 @@ add("b")
 PeriodicTasks.objects.update_or_create(ident=1, defaults={"last_update": datetime.now(UTC)})
 send_all(scheduler)
 answer = [before, sorted(scheduler.schedule), scheduler.schedule["a"].schedule.seconds,
-          len(jobs()), scheduler.max_interval + type(scheduler).look_every]
+          len(jobs()), scheduler.max_interval + type(scheduler).look_every, unchanged]
 PeriodicTask.objects.filter(name="b").delete()
 PeriodicTasks.objects.update(last_update=datetime.now(UTC))
 send_all(scheduler)
@@ -309,7 +311,8 @@ answer.append(sorted(scheduler.schedule))
             door=door,
         )
 
-        before, names, seconds, sent, patience, after = answer
+        before, names, seconds, sent, patience, unchanged, after = answer
+        assert unchanged, "nothing is made anew where nothing has changed"
         assert (before, names, after) == (["a"], ["a", "b"], ["a"])
         assert seconds == 1
         assert sent >= 1
@@ -500,12 +503,17 @@ answer = [first == mark(), sorted(scheduler.schedule),
             """
 class Odd: app = None
 app.conf.beat_schedule = {
-    "odd": {"task": "x", "schedule": Odd()}, "good": {"task": "x", "schedule": 5}}
+    "odd": {"task": "x", "schedule": Odd()},
+    "good": {"task": "x", "schedule": 5, "options": {"unique": True}}}
 answer = sorted(a_scheduler().schedule)
 """
         )
 
         assert answer == ["good"]
+        assert (
+            "The entry 'good' of beat_schedule goes without its options unique"
+            in bureau.log
+        )
         assert "Cannot write the entry 'odd' of beat_schedule" in bureau.log
 
 

@@ -7,6 +7,7 @@ import pickle
 import random
 import sys
 from datetime import datetime, timedelta, timezone
+from fractions import Fraction
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
@@ -409,7 +410,7 @@ class TestIntervals:
         assert again.relative
         assert again.nowfun is not None
 
-    @pytest.mark.parametrize("value", [30, 30.0, timedelta(seconds=30)])
+    @pytest.mark.parametrize("value", [30, 30.0, Fraction(30), timedelta(seconds=30)])
     def test_numbers_and_timedeltas_become_schedules(self, value):
         app = an_app()
 

@@ -32,6 +32,12 @@ __all__ = ["DatabaseScheduler", "ModelEntry"]
 #: A database that is away is asked again after one second, two, four … up to these.
 LONGEST_WAIT = 30.0
 
+#: The options of an entry that the tables have columns for.
+STORED = {
+    *("queue", "exchange", "routing_key", "priority"),
+    *("headers", "expires", "expire_seconds"),
+}
+
 
 class Unsent(Exception):
     """A run that was not made, since the job could not be inserted now."""
@@ -127,6 +133,13 @@ class DatabaseScheduler(Scheduler):
         from kombu.utils.json import dumps
 
         given = dict(options or {})
+        if lost := sorted(given.keys() - STORED):
+            beat.warning(
+                "The entry %r of beat_schedule goes without its options %s: there is no column "
+                "for them in django-celery-beat's tables. Set them on the task itself.",
+                name,
+                ", ".join(lost),
+            )
         expires: Any = given.get("expire_seconds", given.get("expires"))
         if isinstance(expires, timedelta):
             expires = expires.total_seconds()
@@ -219,10 +232,14 @@ class DatabaseScheduler(Scheduler):
 
     def schedules_equal(self, old_schedules: Any, new_schedules: Any) -> bool:
         """Whether the heap is still that of the schedule."""
-        fresh, self._fresh = self._fresh, False
-        if fresh or old_schedules is None or new_schedules is None:
+        if self._fresh or old_schedules is None or new_schedules is None:
             return False
         return bool(old_schedules.keys() == new_schedules.keys())
+
+    def populate_heap(self, *args: Any, **kwargs: Any) -> None:
+        """Put every entry onto the heap anew."""
+        self._fresh = False
+        super().populate_heap(*args, **kwargs)
 
     # ── sending ─────────────────────────────────────────────────────────────────────────
 
