@@ -135,7 +135,10 @@ class Service:
 
     def sync(self) -> None:
         """Let the scheduler write down what it must, for the last time."""
-        self.scheduler.close()
+        # A signal may come while it is being made: a second one, made by the signal's
+        # handler, would wait for locks that the first one holds.
+        if "scheduler" in vars(self):
+            self.scheduler.close()
         self._is_stopped.set()
 
     def stop(self, wait: bool = False) -> None:

@@ -117,8 +117,7 @@ def _run(
         no_color=invocation.no_color or None,
         **options,
     )
-    _guard(program, "init_loader")
-    _look_for(program.scheduler_cls)
+    _guard(program)
     with log_file(options["logfile"]):
         # What is printed, the banner, is not for the log yet.
         app.log.setup(
@@ -142,7 +141,7 @@ def _run(
 
 
 def _look_for(scheduler: Any) -> None:
-    """Say what is wrong with the name of a scheduler, before anything begins."""
+    """Say what is wrong with the name of a scheduler, before the first tick."""
     from pgtasks.beat.names import scheduler_class
     from pgtasks.exceptions import ImproperlyConfigured
 
@@ -161,9 +160,9 @@ def _look_for(scheduler: Any) -> None:
         ) from error
 
 
-def _guard(program: Any, name: str) -> None:
+def _guard(program: Any) -> None:
     """Say what fails in the program's modules as its author wants to see it."""
-    load: Callable[[], Any] = getattr(program, name)
+    load: Callable[[], Any] = program.init_loader
 
     def guarded() -> None:
         try:
@@ -172,5 +171,7 @@ def _guard(program: Any, name: str) -> None:
             raise Failure(
                 f"Importing the modules of the application failed.\n\n{users_traceback()}"
             ) from error
+        # Not sooner: a module with a scheduler may have models, which want Django set up.
+        _look_for(program.scheduler_cls)
 
-    setattr(program, name, guarded)
+    program.init_loader = guarded

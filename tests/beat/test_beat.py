@@ -213,6 +213,17 @@ def test_a_service_ticks_until_it_is_stopped(app, tmp_path) -> None:
     assert told == [embedded.service]
 
 
+def test_a_service_that_is_told_to_end_as_it_begins_makes_no_scheduler(app) -> None:
+    # By a signal's handler, while one is being made: it would wait for the first one's locks.
+    def make(**kwargs):
+        raise AssertionError("a second scheduler")
+
+    service = beat.Service(app, scheduler_cls=make)
+    service.sync()
+
+    assert service._is_stopped.is_set()
+
+
 def test_entries_and_services_can_be_pickled(app) -> None:
     entry = beat.ScheduleEntry("e", "tick", schedule=schedule(5), app=app)
 

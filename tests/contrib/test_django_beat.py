@@ -107,13 +107,13 @@ class Bureau:
         self.log = done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
-    def start_beat(self, *options: str) -> subprocess.Popen[bytes]:
+    def start_beat(self, *options: str, door: str = "alias") -> subprocess.Popen[bytes]:
         log = self.folder / f"beat-{len(self.beats)}.log"
         with log.open("wb") as output:
             beat = subprocess.Popen(
                 [sys.executable, "-m", "pgtasks", "-A", "bureau.tasks", "beat", *options],
                 cwd=self.folder,
-                env=self.environment("alias", PYTHONUNBUFFERED="1"),
+                env=self.environment(door, PYTHONUNBUFFERED="1"),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -286,6 +286,7 @@ answer = [len(jobs()), PeriodicTask.objects.filter(enabled=True).count()]
             assert bureau.log.count(f"The periodic task '{name}' is not sent") == 1
             assert remedy in bureau.log
 
+    @pytest.mark.parametrize("door", ["alias", "left"], indirect=True)
     def test_that_people_change_is_seen(self, bureau, door):
         answer = bureau.run(
             """
@@ -388,6 +389,34 @@ answer = [len(jobs()), [run_of(name) for name in "abc"],
         assert bureau.query("select count(*) from pgtasks.jobs") == [(runs(),)]
 
 
+class TestASchedulerThatDerivesFromDjangoCeleryBeats:
+    @pytest.fixture(autouse=True)
+    def _module(self, bureau: Bureau) -> None:
+        # Importing it defines models, so it cannot be had before Django is set up.
+        (bureau.folder / "mine.py").write_text(
+            "from django_celery_beat.schedulers import DatabaseScheduler\n"
+            "class Mine(DatabaseScheduler): pass\n"
+        )
+
+    def test_works_on_the_alias(self, bureau):
+        bureau.run("add('often', {'interval': interval(1)}, last_run_at=now)")
+        beat = bureau.start_beat("-S", "mine:Mine")
+
+        eventually(
+            lambda: bureau.query("select count(*) from pgtasks.jobs") >= [(2,)],
+            timeout=60,
+            message=bureau.logs,
+        )
+        beat.terminate()
+        assert beat.wait(30) == 0, bureau.logs()
+
+    def test_is_refused_if_it_is_built_on_celerys_own_beat(self, bureau):
+        beat = bureau.start_beat("-S", "mine:Mine", door="celery")
+
+        assert beat.wait(60) == 78
+        assert "Start with 'pgtasks --as-celery'" in bureau.logs()
+
+
 class TestARunThatFails:
     def test_to_be_inserted_is_not_counted_and_made_later(self, bureau):
         answer = bureau.run(
@@ -433,25 +462,32 @@ answer = [jobs(), run_of("bad"), run_of("good")]
     def test_as_the_server_goes_away_is_made_when_it_is_back(self, bureau):
         answer = bureau.run(
             """
-import psycopg, time
+import psycopg
+def cut():
+    with psycopg.connect(app.database.url, autocommit=True) as other:
+        with connection.cursor() as cursor:
+            cursor.execute("select pg_backend_pid()")
+            (backend,) = cursor.fetchone()
+        other.execute("select pg_terminate_backend(%s, 5000)", [backend])
 add("a")
+cut()
 scheduler = a_scheduler()
+send_all(scheduler)
+at_the_start = len(jobs())
+PeriodicTask.objects.update(last_run_at=now - timedelta(hours=1))
+PeriodicTasks.objects.update_or_create(ident=1, defaults={"last_update": now})
 scheduler.schedule, scheduler.populate_heap()
-with psycopg.connect(app.database.url, autocommit=True) as other:
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_backend_pid()")
-        (backend,) = cursor.fetchone()
-    other.execute("select pg_terminate_backend(%s, 5000)", [backend])
-waits = [scheduler.tick()]
-while not jobs() and len(waits) < 30:
-    waits.append(scheduler.tick())
-answer = [waits, len(jobs()), run_of("a")]
+cut()
+wait = scheduler.tick()
+send_all(scheduler)
+answer = [at_the_start, wait, len(jobs()), run_of("a")]
 """
         )
 
-        waits, sent, run = answer
-        assert waits[0] > 0
-        assert (sent, run) == (1, [True, 1, True])
+        at_the_start, wait, sent, run = answer
+        assert at_the_start == 1
+        assert wait > 0
+        assert (sent, run) == (2, [True, 2, True])
 
 
 class TestEntriesOfTheSettings:
@@ -464,6 +500,7 @@ class TestEntriesOfTheSettings:
         },
     }
 
+    @pytest.mark.parametrize("door", ["alias", "left"], indirect=True)
     def test_are_written_into_the_tables_once(self, bureau, door):
         answer = bureau.run(
             """

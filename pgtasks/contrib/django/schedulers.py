@@ -78,6 +78,7 @@ class DatabaseScheduler(Scheduler):
         self._fresh = False  # entries were read since the heap was made
         self._told: dict[Any, str] = {}  # what was said of rows that are broken
         self._failures = 0
+        self._is_set_up = False
         self._unsent: BaseException | None = None
         super().__init__(*args, **kwargs)
 
@@ -91,15 +92,21 @@ class DatabaseScheduler(Scheduler):
     def setup_schedule(self) -> None:
         """Write the entries of the settings into the tables, and read what is there."""
         try:
-            self.install_default_entries({})
-            self.update_from_dict(self.app.conf.beat_schedule)
-            self._read()
+            self._set_up()
         except ProgrammingError as error:
             raise ImproperlyConfigured(
                 f"django-celery-beat's tables cannot be used in the database "
                 f"{self._database!r}: {error}. Make them with 'manage.py migrate {LABEL}', "
                 f"or take DatabaseScheduler out of beat_scheduler."
             ) from error
+        except Error as error:
+            self._bear(error)  # the first tick tries again
+
+    def _set_up(self) -> None:
+        self.install_default_entries({})
+        self.update_from_dict(self.app.conf.beat_schedule)
+        self._read()
+        self._is_set_up = True
 
     def update_from_dict(self, dict_: Mapping[str, Any]) -> None:
         """Write entries into the tables, as far as they are not there already."""
@@ -246,6 +253,8 @@ class DatabaseScheduler(Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due. A database that is away is waited for; nothing is skipped."""
         try:
+            if not self._is_set_up:
+                self._set_up()
             wait = super().tick(*args, **kwargs)
         except (Error, Unsent) as error:
             return self._bear(error)
