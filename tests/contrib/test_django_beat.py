@@ -541,6 +541,8 @@ answer = [first == mark(), sorted(scheduler.schedule),
 class Odd: app = None
 app.conf.beat_schedule = {
     "odd": {"task": "x", "schedule": Odd()},
+    "l" * 300: {"task": "x", "schedule": 5},
+    "idle": {"schedule": 5},
     "good": {"task": "x", "schedule": 5, "options": {"unique": True}}}
 answer = sorted(a_scheduler().schedule)
 """
@@ -551,7 +553,8 @@ answer = sorted(a_scheduler().schedule)
             "The entry 'good' of beat_schedule goes without its options unique"
             in bureau.log
         )
-        assert "Cannot write the entry 'odd' of beat_schedule" in bureau.log
+        for name in ("odd", "l" * 300, "idle"):
+            assert f"Cannot write the entry '{name}' of beat_schedule" in bureau.log
 
 
 class TestAProjectInDisorder:

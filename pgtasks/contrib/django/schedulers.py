@@ -15,7 +15,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
-from django.db import Error, IntegrityError, ProgrammingError, router, transaction
+from django.db import (
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    router,
+    transaction,
+)
 from django.db import close_old_connections as close_broken_connections
 from django.utils.timezone import now
 
@@ -31,6 +40,9 @@ __all__ = ["DatabaseScheduler", "ModelEntry"]
 
 #: A database that is away is asked again after one second, two, four … up to these.
 LONGEST_WAIT = 30.0
+
+#: What says that the database cannot be used now; others are about a value in a statement.
+AWAY = (OperationalError, InterfaceError, InternalError, ProgrammingError)
 
 #: The options of an entry that the tables have columns for.
 STORED = {
@@ -114,11 +126,11 @@ class DatabaseScheduler(Scheduler):
             try:
                 with transaction.atomic(using=self._database):
                     self._write_entry(name, **fields)
-            except IntegrityError:
-                beat.debug("The entry %r was written by another beat.", name)
-            except Error:
-                raise
             except Exception as error:
+                if isinstance(error, AWAY):
+                    raise
+                if isinstance(error, IntegrityError) and self._has(name):
+                    continue  # another beat was quicker
                 beat.error(
                     "Cannot write the entry %r of beat_schedule into the table %s: %s. The "
                     "others go on; correct it in the settings.",
@@ -126,6 +138,9 @@ class DatabaseScheduler(Scheduler):
                     self.tables.PeriodicTask._meta.db_table,
                     error,
                 )
+
+    def _has(self, name: str) -> bool:
+        return bool(self.tables.PeriodicTask._default_manager.filter(name=name).exists())
 
     def _write_entry(
         self,
@@ -139,6 +154,8 @@ class DatabaseScheduler(Scheduler):
     ) -> None:
         from kombu.utils.json import dumps
 
+        if not fields.get("task"):
+            raise ValueError("it has no task; name one")
         given = dict(options or {})
         if lost := sorted(given.keys() - STORED):
             beat.warning(
@@ -329,10 +346,10 @@ class DatabaseScheduler(Scheduler):
                 return super().apply_async(entry, producer, advance=False, **kwargs)
         except SchedulingError as failed:
             cause = failed.__cause__
-            if isinstance(cause, (StorageError, Error)) and not isinstance(cause, BadData):
+            if isinstance(cause, (StorageError, *AWAY)) and not isinstance(cause, BadData):
                 self._unsent = failed
             raise
-        except Error as failed:  # the transaction itself
+        except AWAY as failed:  # the transaction itself
             self._unsent = failed
             raise
 
