@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pgtasks.beat as beat
+from pgtasks.beat.importing import last_runs
 from pgtasks.beat.scheduler import Scheduler
 from pgtasks.plugins.runner import Runner
 from pgtasks.storage.errors import StorageError
@@ -30,6 +31,7 @@ class SharedScheduler(Scheduler):
     _failing = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._file = kwargs.get("schedule_filename")
         super().__init__(*args, **kwargs)
         self.max_interval = min(self.max_interval, 60.0)
         self._runner = Runner(
@@ -44,6 +46,8 @@ class SharedScheduler(Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due, if we lead; the answer is the seconds until the next tick."""
         try:
+            # Before the first look, which would begin the entries that are new here.
+            self._adopt()
             wait = self._runner.step()[0]
         except StorageError as error:
             # One line for an outage.
@@ -54,6 +58,19 @@ class SharedScheduler(Scheduler):
         self._failing = False
         # A leader that resigns is not heard of here: a look now and then is.
         return wait if self._runner.leads else min(wait, self._runner.lease / 2)
+
+    def _adopt(self) -> None:
+        """Take over, once, what a beat of Celery's has left in its file."""
+        if self._file is None:
+            return
+        taken = self.app.crons.adopt(last_runs(self._file))
+        if taken:
+            beat.info(
+                "beat: Took over the last runs of %d entries from the file %s",
+                len(taken),
+                self._file,
+            )
+        self._file = None
 
     def close(self) -> None:
         """Let another one lead at once."""

@@ -13,14 +13,16 @@ from pathlib import Path
 from types import ModuleType
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
-from helpers import path_to_celery
+from helpers import eventually, path_to_celery
 from pgtasks import Celery, beat
 from pgtasks.app.memory import queue_of
 from pgtasks.beat.importing import last_runs, skim
 from pgtasks.beat.names import scheduler_class
 from pgtasks.exceptions import ImproperlyConfigured
+from pgtasks.plugins.shared_beat import SharedScheduler
 from pgtasks.schedules import crontab, schedule
 
 UTC = timezone.utc
@@ -290,6 +292,37 @@ class TestABeatWhereCelerysFileLies:
         with pytest.raises(ImproperlyConfigured, match="Stop the beat that has it open"):
             Scheduler(app, schedule_filename=str(path))
         assert path.read_bytes() == b"another's"
+
+
+def test_a_beat_that_keeps_last_runs_in_the_database_takes_them_over_once(
+    celerys: Path, tmp_path: Path, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="celery.beat")
+    path = copy_of(celerys, "plain", tmp_path)
+    with Celery("shop", broker=database_url, set_as_current=False) as app:
+        app.conf.timezone = "Europe/Berlin"
+        app.conf.beat_schedule = {
+            "often": {"task": "tick", "schedule": timedelta(hours=1)},
+            "never": {"task": "tick", "schedule": crontab("0", "0", day_of_month="1")},
+            "new": {"task": "tick", "schedule": timedelta(hours=1)},
+        }
+
+        def jobs() -> int:
+            beat = SharedScheduler(app, schedule_filename=path)
+            try:
+                eventually(lambda: beat.tick() > 0 and beat._runner.leads, timeout=30)
+            finally:
+                beat.close()
+            with psycopg.connect(database_url) as connection:
+                ((count,),) = connection.execute("select count(*) from pgtasks.jobs")
+            return int(count)
+
+        # The hourly one was missed since; of the others one is not due, and one is new.
+        assert jobs() == 1
+        assert "Took over the last runs of 2 entries" in caplog.text
+        caplog.clear()
+        assert jobs() == 1
+        assert "Took over" not in caplog.text
 
 
 class TestSchedulersByName:
