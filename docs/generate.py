@@ -19,6 +19,7 @@ REFERENCE = HERE / "reference"
 
 sys.path.insert(0, str(HERE.parent))
 
+from compat.conformance.adapted import LEDGER, load_adapted  # noqa: E402
 from compat.conformance.targets import Targets  # noqa: E402
 from compat.conformance.verdict import (  # noqa: E402
     load_differences,
@@ -129,6 +130,14 @@ TESTS = """\
 
 Of Celery's own suite, as [the conformance suite](../how-to/run-the-conformance-suite.md) runs it, these do not pass
 in the files that must. Any other that fails there fails `make conformance`, and so does one of these that passes after all.
+"""
+
+ADAPTED = """
+## Tests of ours in place of Celery's
+
+Tests of Celery's that put mocks in place of a broker, a consumer or a process cannot run here as they are.
+These hold the same behaviour, each in place of the one on its left.
+
 """
 
 
@@ -292,6 +301,22 @@ def differences() -> str:
         told = f" What you see: {user.rstrip('.')}." if user else ""
         blocks.append(f"* {verb}: {reason.rstrip('.')}.{told}")
         blocks += [f"  * `{test}`{_class(test)}" for test in tests]
+    return "\n".join(blocks) + "\n" + _adapted()
+
+
+def _adapted() -> str:
+    """What holds the behaviour that Celery's tests of class A1 are about."""
+    blocks = [ADAPTED.rstrip("\n")]
+    for path, tests in load_adapted().items():
+        blocks += ["", f"### `{path}`", "", "| Celery's | ours |", "|---|---|"]
+        for test, ours in tests.items():
+            told = [
+                f"differs: *{each.removeprefix(LEDGER)}*, above"
+                if each.startswith(LEDGER)
+                else f"`{each}`"
+                for each in ours
+            ]
+            blocks.append(f"| `{test}` | {', '.join(told)} |")
     return "\n".join(blocks) + "\n"
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from compat.conformance import report
+from compat.conformance.adapted import load_adapted, unmapped
 from compat.conformance.packages import CELERY, DJANGO_CELERY_BEAT
 from compat.conformance.suite import Suite
 from compat.conformance.targets import CLASSES, Targets
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     ran = bars_of(run, bars, options.classes)
     complaints = judge(run, targets, ran, load_ledger())
+    if "A1" in options.classes:
+        complaints += unmapped(load_adapted(), workshop.path / "suite", run, targets)
     report.complaints(complaints, list(ran))
     return 1 if complaints else 0
 
