@@ -152,6 +152,8 @@ class Job(NamedTuple):
     meta: str | None = None
     tags: list[str] | None = None
     claim_token: str = ""
+    revoked: str | None = None
+    """Why it shall not run, or empty; None if it may."""
 
 
 class Error(NamedTuple):

@@ -1,4 +1,7 @@
-"""Revokes jobs that have not begun: they end in the table, whether a worker runs or not."""
+"""Revokes jobs that have not begun: they end in the table, whether a worker runs or not.
+
+What is not there yet, or runs, is remembered there, so that it does not begin later.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from pgtasks.backends.propagation import rest_of
 from pgtasks.exceptions import TaskRevokedError
 from pgtasks.utils.functional import maybe_list
 
-__all__ = ["cancel", "cancel_stamped"]
+__all__ = ["cancel", "cancel_stamped", "forgive", "remember"]
 
 
 def cancel(
@@ -82,8 +85,38 @@ def cancel(
     return cancelled
 
 
+def remember(app: Any, task_ids: Iterable[str], reason: str | None = None) -> None:
+    """Have tasks not begin that have not come yet, or that run and may come back.
+
+    It holds for thirty days (``revocations`` of the plugin ``pruner``), whatever becomes of
+    the workers, and for as many ids as there are. What is over is left alone.
+
+    Args:
+        app: The application.
+        task_ids: Their ids.
+        reason: By whom and why, for whoever waits for them.
+    """
+    wanted = [str(task_id) for task_id in task_ids]
+    if not wanted or keeps_jobs_in_memory(app):
+        return
+    from pgtasks.storage import revocations
+
+    note = revocations.note(wanted, None if reason is None else storable(reason))
+    app.database.run(note, retry=True)
+
+
+def forgive(app: Any, task_ids: Iterable[str]) -> None:
+    """Forget that tasks were revoked: they are to run after all."""
+    wanted = [str(task_id) for task_id in task_ids]
+    if not wanted or keeps_jobs_in_memory(app):
+        return
+    from pgtasks.storage import revocations
+
+    app.database.run(revocations.forget(wanted), retry=True)
+
+
 def cancel_stamped(app: Any, stamps: Mapping[str, Any]) -> list[str]:
-    """`cancel` the jobs that carry one of these stamps.
+    """`cancel` the jobs that carry one of these stamps, and those that come later.
 
     Args:
         app: The application.
@@ -91,9 +124,15 @@ def cancel_stamped(app: Any, stamps: Mapping[str, Any]) -> list[str]:
     """
     if keeps_jobs_in_memory(app):
         return []
-    from pgtasks.storage import admin
+    from pgtasks.storage import admin, revocations
 
     wanted = {name: list(maybe_list(value) or ()) for name, value in stamps.items()}
+    pairs = [
+        (name, serialization.dumps(value))
+        for name, values in wanted.items()
+        for value in values
+    ]
+    app.database.run(revocations.note_stamps(pairs), retry=True)
     query = admin.stamped(serialization.dumps(wanted))
     found: list[str] = app.database.run(query, retry=True)
     return cancel(app, found) if found else []

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.app.cancel import cancel, cancel_stamped
+from pgtasks.app import cancel
 from pgtasks.app.connection import keeps_jobs_in_memory
 from pgtasks.app.inspection import Inspect, flatten_reply
 from pgtasks.app.mailbox import Callback, Mailbox
@@ -144,8 +144,10 @@ class Control:
     ) -> Any:
         """Have tasks not run, if they have not begun.
 
-        What waits ends in the table at once, whether a worker runs or not, unless
-        ``destination`` says whose business it is.
+        What waits ends in the table at once, whether a worker runs or not; what has not
+        come yet ends when it comes, and what runs does not begin again. Workers need not be
+        there, nor stay. With a ``destination`` only these workers know of it, for as long as
+        they run.
 
         Args:
             task_id: The id, or a list of ids.
@@ -157,13 +159,15 @@ class Control:
             waiting: Look for those that wait, too; False if that has been done.
             **kwargs: As of `broadcast`.
         """
-        if waiting and not destination:
-            cancel(self.app, [task_id] if isinstance(task_id, str) else list(task_id))
+        ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        if not destination:
+            ended = cancel.cancel(self.app, ids) if waiting else ()
+            cancel.remember(self.app, set(ids).difference(ended), reason)
         return self.broadcast(
             "revoke",
             destination=destination,
             arguments={
-                "task_id": task_id,
+                "task_id": task_id if isinstance(task_id, str) else ids,
                 "terminate": terminate,
                 "signal": signal,
                 **({"reason": reason} if reason else {}),
@@ -189,7 +193,7 @@ class Control:
             **kwargs: As of `broadcast`.
         """
         if not destination:
-            cancel_stamped(self.app, headers)
+            cancel.cancel_stamped(self.app, headers)
         return self.broadcast(
             "revoke_by_stamped_headers",
             destination=destination,
@@ -198,15 +202,18 @@ class Control:
         )
 
     def forgive(self, task_id: Any, destination: Any = None, **kwargs: Any) -> Any:
-        """Have workers forget that tasks were revoked: they are to run after all.
+        """Forget that tasks were revoked: they are to run after all.
 
         Args:
             task_id: The id, or a list of ids.
             destination: Names of the workers; all by default.
             **kwargs: As of `broadcast`.
         """
+        ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        if not destination:
+            cancel.forgive(self.app, ids)
         return self.broadcast(
-            "forgive", destination=destination, arguments={"task_id": task_id}, **kwargs
+            "forgive", destination=destination, arguments={"task_id": ids}, **kwargs
         )
 
     def terminate(

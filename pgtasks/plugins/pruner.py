@@ -52,6 +52,7 @@ class Pruner(Plugin):
         "queues": {},
         "tasks": {},
         "workers": 86400.0,
+        "revocations": 30 * 86400.0,
         "limit": 1000,
     }
 
@@ -81,6 +82,9 @@ class Pruner(Plugin):
                 f"one statement, between 1 and 100000."
             )
         self._workers = as_age("plugins['pruner']['workers']", self.options["workers"])
+        self._revocations = as_age(
+            "plugins['pruner']['revocations']", self.options["revocations"]
+        )
         self._walks = {key: _Walk(key) for key in self._keys}
         self._term = 0
         self._tidy_at = 0.0
@@ -133,6 +137,7 @@ class Pruner(Plugin):
         found = {
             "mail_count": run(pruning.prune_mail(seat)),
             "worker_count": run(pruning.prune_workers(seat, self._workers)),
+            "revocation_count": run(pruning.prune_revocations(seat, self._revocations)),
             "key_count": self._forget_keys(),
         }
         if self._results is not None:

@@ -204,7 +204,12 @@ select null, set_config('synchronous_commit', 'off', true) where not %(durable)s
     case when pg_column_size(job.meta) <= %(max_size)s::bigint
          then nullif(job.meta, '{}')::text end,
     nullif(job.tags, '{}'),
-    job.claim_token::text, job.scheduled_at::text
+    job.claim_token::text,
+    -- As this snapshot has it: what was revoked before it was sent never runs. A text and not
+    -- `exists`, which the planner might hash: one look into an index, of an empty table mostly.
+    (select coalesce(revoked.reason, '') from pgtasks.revoked_tasks as revoked
+     where revoked.task_id = job.task_id),
+    job.scheduled_at::text
 
 -- name: fetch_queue
 -- The claim for a worker of one queue: what `fetch` says, in a plan of half the size,

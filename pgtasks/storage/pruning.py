@@ -88,6 +88,11 @@ def prune_mail(seat: Seat, *, limit: int = 1000) -> Query[int]:
     return Query(SQL["prune_mail"], {**seat._asdict(), "limit": limit}, len)
 
 
+def prune_revocations(seat: Seat, age: float, *, limit: int = 1000) -> Query[int]:
+    """Forget up to ``limit`` revoked ids and stamps that are ``age`` seconds old."""
+    return Query(SQL["prune_revocations"], _params(seat, age, limit), len)
+
+
 def prune_workers(seat: Seat, age: float, *, limit: int = 100) -> Query[int]:
     """Delete the rows of up to ``limit`` workers that are gone since ``age`` seconds."""
     return Query(SQL["prune_workers"], _params(seat, age, limit), len)

@@ -116,6 +116,42 @@ select id from forgotten
 union all
 select id from dropped
 
+-- name: prune_revocations
+-- What was revoked and has not come in all this time.
+with
+-- include: fence
+,
+old as materialized (
+    select revoked.task_id
+    from pgtasks.revoked_tasks as revoked
+    where revoked.revoked_at < (select clock_timestamp() - make_interval(secs => %(age)s::float8))
+      and exists (select from leader)
+    limit %(limit)s
+    for update skip locked
+),
+old_stamps as materialized (
+    select revoked.header, revoked.stamp
+    from pgtasks.revoked_stamps as revoked
+    where revoked.revoked_at < (select clock_timestamp() - make_interval(secs => %(age)s::float8))
+      and exists (select from leader)
+    limit %(limit)s
+    for update skip locked
+),
+forgotten as (
+    delete from pgtasks.revoked_stamps as revoked
+    using old_stamps
+    where revoked.header = old_stamps.header and revoked.stamp = old_stamps.stamp
+    returning revoked.header
+),
+gone as (
+    delete from pgtasks.revoked_tasks as revoked
+    where revoked.task_id = any(array(select task_id from old))
+    returning revoked.task_id
+)
+select header from forgotten
+union all
+select task_id from gone
+
 -- name: prune_workers
 -- Rows of workers long gone; their jobs were rescued by many sweeps since.
 with

@@ -177,7 +177,7 @@ returning job.id, job.task_id, job.task, job.queue, job.priority, job.attempt, j
           case when octet_length(job.embed) <= 67108864 then job.embed end,
           case when pg_column_size(job.meta) <= 67108864 then nullif(job.meta, '{}')::text end,
           nullif(job.tags, '{}'),
-          job.claim_token::text, job.state::text
+          job.claim_token::text, null::text, job.state::text
 
 -- name: audit
 -- What the table says this worker holds; a second's grace for claims on their way (R13).

@@ -16,6 +16,7 @@ from pgtasks.storage import queues
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import Settlement, settle
 from pgtasks.worker import state, verdicts
+from pgtasks.worker.rates import RateLimits
 from pgtasks.worker.revocation import carries
 from pgtasks.worker.turns import Turns
 
@@ -79,12 +80,29 @@ class Books:
         #: Told of jobs that have been claimed: what scales the pool.
         self._on_received: Callable[[Sequence[Job]], object] | None = None
         self._turns = Turns(lambda: self.app.database, self.unbegun, self._on_runnable)
+        self.rates = RateLimits(
+            app,
+            lambda: self.app.database,
+            run=self._run,
+            put_off=self._put_off,
+            unbegun=self.unbegun,
+        )
 
     def _take(self, jobs: list[Job]) -> None:
         jobs = self._turns.admit(jobs)
-        debug = logger.isEnabledFor(logging.DEBUG)
         for job in jobs:
             self._held[job.id] = job
+        if (
+            state.revoked
+            or state.revoked_stamps
+            or any(job.revoked is not None for job in jobs)
+        ):
+            jobs = self._without_revoked(jobs)
+        self._run(self.rates.admit(jobs))
+
+    def _run(self, jobs: list[Job]) -> None:
+        debug = logger.isEnabledFor(logging.DEBUG)
+        for job in jobs:
             self.totals[job.task] += 1
             state.total_count[job.task] += 1
             if debug:
@@ -92,8 +110,6 @@ class Books:
                     "Task %s[%s] received", printable(job.task), printable(job.task_id)
                 )
         state.all_total_count[0] += len(jobs)
-        if state.revoked or state.revoked_stamps:
-            jobs = self._without_revoked(jobs)
         if signals.task_received.receivers:
             self._tell_received(jobs)
         if self.reporter is not None and self.reporter.awake:
@@ -130,13 +146,18 @@ class Books:
         return left
 
     def _is_revoked(self, job: Job) -> bool:
-        return job.task_id in state.revoked or carries(job, state.revoked_stamps)
+        return (
+            job.revoked is not None
+            or job.task_id in state.revoked
+            or bool(carries(job, state.revoked_stamps))
+        )
 
     def _revoke(self, job: Job) -> None:
         logger.info(
             "Discarding revoked task: %s[%s]", printable(job.task), printable(job.task_id)
         )
-        outcome = verdicts.revoked(self.app, job, reason=self._reasons.get(job.task_id))
+        reason = self._reasons.get(job.task_id) or job.revoked or None
+        outcome = verdicts.revoked(self.app, job, reason=reason)
         self.acker.put(settle(outcome, job.task_id))
 
     def note_reason(self, task_ids: Iterable[str], reason: str) -> None:
@@ -156,6 +177,19 @@ class Books:
             return
         outcome = Outcome(job.id, job.claim_token, "available", give_back=True)
         self.acker.put(settle(outcome, job.task_id))
+
+    def _put_off(self, jobs: Sequence[Job]) -> None:
+        """Jobs are in the table again, and due later."""
+        for job in jobs:
+            self._held.pop(job.id, None)
+        self.gates.ended([job.id for job in jobs])
+        self.stager.wakeup.set()
+        self._turns.over(key for job in jobs if (key := key_of_turn(job.headers)))
+
+    def let_go(self, task_ids: Iterable[str] | None = None) -> None:
+        """Hand back the jobs that wait for their rate limits, or some of them."""
+        for job in self.rates.take_back(task_ids):
+            self.unbegun(job)
 
     def lost(self, job: Job, status: int) -> None:
         """The process that ran this job died."""

@@ -6,12 +6,14 @@ of the boot steps in ``app.steps["consumer"]``. The work itself is done by the f
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import bootsteps
 
 if TYPE_CHECKING:
     from pgtasks.events import EventDispatcher
+    from pgtasks.worker.gossip import Elections
     from pgtasks.worker.pools.base import Pool
     from pgtasks.worker.worker import Worker
 
@@ -63,6 +65,13 @@ class Consumer:
         """A thread that calls functions later; begins with the first of them."""
         return self.controller.timer
 
+    @cached_property
+    def gossip(self) -> Elections:
+        """What elects one of the workers to do something."""
+        from pgtasks.worker.gossip import Elections
+
+        return Elections(self.controller)
+
     def add_task_queue(self, queue: str, *args: Any, **options: Any) -> None:
         """Take jobs from another queue too."""
         from pgtasks.worker import control
@@ -74,6 +83,21 @@ class Consumer:
         from pgtasks.worker import control
 
         control.cancel_consumer(self._state(), queue)
+
+    # ── rate limits ─────────────────────────────────────────────────────────────────────
+
+    @property
+    def task_buckets(self) -> dict[str, Any]:
+        """When the tasks that have rate limits may begin next, by their names."""
+        return self.controller.rates.buckets
+
+    def bucket_for_task(self, task: Any) -> Any:
+        """That of one task; None if it has no rate limit."""
+        return self.task_buckets.get(task.name)
+
+    def reset_rate_limits(self) -> None:
+        """Look up the rate limits of all tasks anew."""
+        self.controller.rates.reset()
 
     def _state(self) -> Any:
         from pgtasks.worker.panel import State

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from signal import Signals
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from pgtasks import serialization
 from pgtasks.job import Job
 from pgtasks.platforms import signals
+from pgtasks.storage import revocations
 from pgtasks.utils.functional import maybe_list
 from pgtasks.worker import state as process
 from pgtasks.worker.panel import State, control_command, inspect_command
@@ -17,6 +19,7 @@ from pgtasks.worker.panel import State, control_command, inspect_command
 __all__ = [
     "carries",
     "forgive",
+    "prepare",
     "revoke",
     "revoke_by_stamped_headers",
     "revoked",
@@ -24,6 +27,24 @@ __all__ = [
 ]
 
 logger = logging.getLogger("celery.worker.control")
+
+MOST_SHOWN = 10_000
+"""Ids that are shown of those that the table has."""
+
+
+def prepare(app: Any) -> None:
+    """Learn which stamps were revoked before this worker was there.
+
+    Ids need not be learnt: each claim looks them up.
+    """
+    for header, stamp in app.database.run(revocations.stamps(), retry=True):
+        _add_stamps({header: [serialization.loads(stamp)]})
+
+
+def _add_stamps(stamps: Mapping[str, Iterable[Any]]) -> None:
+    for header, values in stamps.items():
+        known = process.revoked_stamps.setdefault(header, [])
+        known += [value for value in values if value not in known]
 
 
 @control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
@@ -46,7 +67,8 @@ def revoke(
         logger.info("Tasks flagged as revoked: %s", ", ".join(sorted(ids)))
         return {"ok": f"tasks {', '.join(sorted(ids))} flagged as revoked"}
     running = [job for job in state.worker.held() if job.task_id in ids]
-    return _terminate(state, running, signal)
+    ended = _terminate(state, running, signal)
+    return {"ok": f"terminate: {', '.join(ended) or 'tasks unknown'}"}
 
 
 @control_command(
@@ -63,28 +85,36 @@ def revoke_by_stamped_headers(
     if not isinstance(headers, Mapping):
         # From the command line.
         headers = dict(word.split("=", 1) for word in headers)
-    stamps = {name: set(maybe_list(value) or ()) for name, value in headers.items()}
-    for name, values in stamps.items():
-        process.revoked_stamps.setdefault(name, set()).update(values)
+    stamps = {name: list(maybe_list(value) or ()) for name, value in headers.items()}
+    _add_stamps(stamps)
     if not terminate:
         logger.info("Stamps flagged as revoked: %s", stamps)
         return {"ok": f"headers {headers} flagged as revoked, but not terminated"}
-    running = [job for job in state.worker.held() if carries(job, stamps)]
-    return _terminate(state, running, signal)
+    carried = {job.id: carries(job, stamps) for job in state.worker.held()}
+    running = [job for job in state.worker.held() if carried.get(job.id)]
+    ended = {job.id for job in running if job.task_id in _terminate(state, running, signal)}
+    found: dict[str, set[Any]] = defaultdict(set)
+    for id in ended:
+        for name, values in carried[id].items():
+            found[name].update(values)
+    if not found:
+        return {"ok": f"headers {headers} were not terminated"}
+    return {"ok": f"headers {dict(found)} revoked"}
 
 
-def carries(job: Job, stamps: Mapping[str, set[Any]]) -> bool:
-    """Whether a job has one of these stamps."""
+def carries(job: Job, stamps: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
+    """Which of these stamps a job has, by the name of the header."""
     if not job.headers or '"stamps"' not in job.headers:
-        return False
+        return {}
     try:
-        found = serialization.loads(job.headers).get("stamps") or {}
-        return any(
-            values.intersection(maybe_list(found.get(name)) or ())
+        told = serialization.loads(job.headers).get("stamps") or {}
+        found = {
+            name: [each for each in maybe_list(told.get(name)) or () if each in values]
             for name, values in stamps.items()
-        )
+        }
     except Exception:
-        return False  # Written by hand; whoever runs the job says what is wrong with it.
+        return {}  # Written by hand; whoever runs the job says what is wrong with it.
+    return {name: values for name, values in found.items() if values}
 
 
 @control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
@@ -98,14 +128,15 @@ def forgive(state: State, task_id: str | Iterable[str], **kwargs: Any) -> Any:
 
 def _recall(state: State, ids: set[str]) -> None:
     """Have what is claimed and not begun come back, which is when it ends as revoked."""
+    state.worker.let_go(ids)
     running = state.worker.pool.running()
     if any(job.task_id in ids and job.id not in running for job in state.worker.held()):
         state.worker.pool.recall()
 
 
-def _terminate(state: State, jobs: Iterable[Job], signal: str | int | None) -> Any:
+def _terminate(state: State, jobs: list[Job], signal: str | int | None) -> list[str]:
+    """Signal the processes that run these jobs; the answer is the ids of the tasks."""
     number = int(signals.signum(signal or "TERM"))
-    jobs = list(jobs)
     ended = [job.task_id for job in jobs if state.worker.terminate_job(job, number)]
     if len(ended) < len(jobs):
         _recall(state, {job.task_id for job in jobs}.difference(ended))
@@ -114,8 +145,7 @@ def _terminate(state: State, jobs: Iterable[Job], signal: str | int | None) -> A
         ended += [job.task_id for job in rest if state.worker.terminate_job(job, number)]
     for each in ended:
         logger.info("Terminating %s (%s)", each, Signals(number).name)
-    told = f"tasks {', '.join(ended)} terminated" if ended else "tasks unknown"
-    return {"ok": f"terminate: {told}"}
+    return ended
 
 
 @control_command(
@@ -132,5 +162,6 @@ def terminate(
 
 @inspect_command(alias="dump_revoked")
 def revoked(state: State, **kwargs: Any) -> Any:
-    """The ids that this worker was told to revoke."""
-    return sorted(process.revoked)
+    """The ids that are revoked: those that this worker was told, and the table's newest."""
+    kept = state.app.database.run(revocations.newest(MOST_SHOWN), timeout=5.0)
+    return sorted({*process.revoked, *kept})

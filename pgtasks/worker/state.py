@@ -77,7 +77,7 @@ SUCCESSFUL_EXPIRES = _number("CELERY_WORKER_SUCCESSFUL_EXPIRES", 10_800.0)
 revoked: Any = LimitedSet(maxlen=REVOKES_MAX, expires=REVOKE_EXPIRES)
 """Ids of tasks that shall not run in this process; a worker here cancels what it takes."""
 
-revoked_stamps: dict[str, set[Any]] = {}
+revoked_stamps: dict[str, list[Any]] = {}
 """Stamps of such tasks: values by the name of the header."""
 
 

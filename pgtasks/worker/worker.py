@@ -20,7 +20,7 @@ from pgtasks.plugins.catalog import choose
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import ACK_SETTINGS
-from pgtasks.worker import gates, identity, making, state, telling
+from pgtasks.worker import gates, identity, making, revocation, state, telling
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.autoscale import bounds
 from pgtasks.worker.begun import BegunFile, remove_leftovers
@@ -146,6 +146,9 @@ class Worker(Hooks, Stepped, Books):
         schema.check(self.app.database)
         self._register()
         self.gates.prepare()
+        revocation.prepare(self.app)
+        self.rates.on_death = self.died
+        self.rates.reset()
         telling.of_start(self)
         state.workers.add(self)
         self.on_start()
@@ -342,6 +345,7 @@ class Worker(Hooks, Stepped, Books):
         )
         # First the id, so that nothing that was claimed under the old one begins any more.
         self.begun.rename(str(uuid4()))
+        self.let_go()
         self.pool.recall()
         self._register()
         self.fetcher.wakeup.set()
@@ -404,6 +408,8 @@ class Worker(Hooks, Stepped, Books):
         self.stager.stop()
         self.stop_steps(cold=cold)
         self.fetcher.join()
+        self.rates.stop()
+        self.let_go()
         if not cold:
             self.pool.drain()
             # The lease is renewed until the last job has ended and is written (R12).

@@ -29,9 +29,11 @@ from pgtasks.storage import (
     leaders,
     limits,
     mailbox,
+    postponing,
     pruning,
     queues,
     results,
+    revocations,
     settling,
     trials,
     uniques,
@@ -50,7 +52,9 @@ RULES = '{"states": {"completed": "40000.0"}, "queues": {}, "tasks": {}}'
 MARKS = {"q0": jobs.LOWEST, "q1": jobs.LOWEST}
 
 A_JOB = Job(
-    *[100, "j100", "t", "q0", 0], *[None] * (len(Job._fields) - 6), claim_token=TOKEN
+    *[100, "j100", "t", "q0", 0],
+    *[None] * (Job._fields.index("claim_token") - 5),
+    claim_token=TOKEN,
 )
 
 QUERIES: dict[str, Query[Any]] = {
@@ -124,6 +128,10 @@ QUERIES: dict[str, Query[Any]] = {
     "graves": workers.graves(),
     "rescue": workers.rescue(worker=WORKER, traced=[DEAD], begun=[1]),
     "audit": workers.audit(WORKER),
+    "postpone": postponing.postpone([(A_JOB, 10.0)]),
+    "bring forward": postponing.bring_forward(["t"], limit=100),
+    "note revocations": revocations.note(["j7", "f7", "new"]),
+    "forget revocations": revocations.forget(["j7"]),
     "scheduled": mailbox.scheduled(["q0"], limit=100),
     "overdue": health.overdue(),
     "backlog": health.backlog(),
@@ -196,6 +204,10 @@ QUERIES: dict[str, Query[Any]] = {
 
 # Which indexes a statement may find rows of the large tables by.
 INDEXES = {
+    "postpone": {"jobs_pkey"},
+    "bring forward": {"jobs_pkey", "jobs_due"},
+    "note revocations": {"jobs_task_id_key", "finished_jobs_pkey"},
+    "forget revocations": {"revoked_tasks_pkey"},
     "insert": {"finished_jobs_pkey", "jobs_parked"},
     "insert again": {"finished_jobs_pkey", "jobs_parked"},
     "insert one": set(),
@@ -465,6 +477,13 @@ def fill(connection: psycopg.Connection[Any]) -> None:
     )
     connection.execute(
         """
+        insert into pgtasks.revoked_tasks (task_id)
+        select 'r' || n from generate_series(1, %(rows)s::int) as n
+        """,
+        {"rows": ROWS},
+    )
+    connection.execute(
+        """
         insert into pgtasks.turns (key, job_id, claim_token)
         select 'k' || n, n, %(token)s::uuid from generate_series(100, 20000, 100) as n
         """,
@@ -548,6 +567,8 @@ def test_every_statement_on_the_large_tables_is_looked_at() -> None:
             pruning,
             upkeep,
             crons,
+            postponing,
+            revocations,
         )
         for name, statement in module.SQL.items()
         if "pgtasks.jobs" in statement or "pgtasks.finished_jobs" in statement

@@ -133,6 +133,7 @@ def test_nothing_of_what_leaders_do_is_done_under_an_old_term(database: Database
         "insert into pgtasks.commands (expires_at, key, wants_reply, command, arguments, sender) "
         "values (now() - interval '1 day', gen_random_uuid(), false, 'ping', '{}', 's')"
     )
+    execute("insert into pgtasks.revoked_tasks values ('old', now() - interval '1 day')")
     execute(
         "insert into pgtasks.workers (id, name, hostname, pid, machine, process_started, lease, "
         "expires_at, dead_at, queues, pool, concurrency, version) values (gen_random_uuid(), "
@@ -146,14 +147,15 @@ def test_nothing_of_what_leaders_do_is_done_under_an_old_term(database: Database
             database.run(pruning.prune_groups(seat, 60.0)),
             database.run(pruning.prune_ticks(seat, 60.0)),
             database.run(pruning.prune_mail(seat)),
+            database.run(pruning.prune_revocations(seat, 60.0)),
             database.run(pruning.prune_workers(seat, 60.0)),
             database.run(upkeep.keep(seat, "jobs", {})),
             database.run(leaders.renew(seat)),
             database.run(leaders.resign(seat)),
         ]
 
-    assert all_that_leaders_do(old) == [(0, False), 0, 0, 0, 0, False, False, False]
-    assert all_that_leaders_do(new) == [(1, True), 1, 1, 1, 1, True, True, True]
+    assert all_that_leaders_do(old) == [(0, False), 0, 0, 0, 0, 0, False, False, False]
+    assert all_that_leaders_do(new) == [(1, True), 1, 1, 1, 1, 1, True, True, True]
 
 
 def test_a_successor_waits_for_what_the_leader_is_just_doing(

@@ -193,13 +193,20 @@ def test_the_small_tables_are_tidied_as_well(house):
         "insert into pgtasks.cron_ticks (entry, tick) values ('seldom', now() - interval '1 year')",
         "insert into pgtasks.replies (expires_at, key, worker, name, reply) values "
         "(now() - interval '1 day', gen_random_uuid(), gen_random_uuid(), 'w', '{}')",
+        "insert into pgtasks.revoked_tasks values ('old', now() - interval '31 days'), "
+        "('young', now() - interval '29 days')",
+        "insert into pgtasks.revoked_stamps values ('h', '\"old\"', now() - interval '31 days'), "
+        "('h', '\"young\"', now())",
     ):
         house.rows(statement)
 
     done = run_through(house.lead(Pruner))
 
     assert (done["group_count"], done["tick_count"], done["mail_count"]) == (1, 3, 1)
+    assert done["revocation_count"] == 2
     assert house.rows("select id from pgtasks.saved_groups") == [("young",)]
+    assert house.rows("select task_id from pgtasks.revoked_tasks") == [("young",)]
+    assert house.rows("select stamp from pgtasks.revoked_stamps") == [('"young"',)]
     assert house.rows("select count(*) from pgtasks.cron_ticks where entry = 'seldom'") == [
         (1,)
     ]
@@ -222,6 +229,7 @@ def test_ticks_of_every_second_are_pruned_as_fast_as_they_come(house):
         ({"max_age": {"finished": 1}}, "names the state 'finished'"),
         ({"maxage": 1}, "Did you mean 'max_age'"),
         ({"tasks": ["a"]}, "map names to ages"),
+        ({"revocations": -1}, "positive"),
         ({"limit": 0}, "between 1 and 100000"),
         ({"interval": 0}, "positive"),
     ],

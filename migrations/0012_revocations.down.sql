@@ -1,0 +1,1 @@
+drop table pgtasks.revoked_tasks, pgtasks.revoked_stamps;
