@@ -30,6 +30,25 @@ NOBODY = (
 )
 
 
+NOTED = (
+    "No worker replied. What waits has been dealt with in the tables, and workers that come "
+    "obey what stands there."
+)
+
+OF_TASKS: dict[str, Callable[..., Any]] = {
+    "revoke": lambda control, task_id, **rest: control.revoke(task_id, **rest),
+    "terminate": lambda control, signal, task_id, **rest: control.terminate(
+        task_id, signal=signal, **rest
+    ),
+    "revoke_by_stamped_headers": lambda control, headers, **rest: (
+        control.revoke_by_stamped_headers(
+            dict(word.partition("=")[::2] for word in headers), **rest
+        )
+    ),
+    "forgive": lambda control, task_id, **rest: control.forgive(task_id, **rest),
+}
+
+
 def handle_remote_command_error(command_name: str, exc: BaseException) -> NoReturn:
     """Say in a line or two why a command could not be carried out.
 
@@ -151,6 +170,7 @@ def inspect(
     """
     invocation = ctx.ensure_object(Invocation)
     arguments = _arguments(invocation, "inspect", command, ctx.args)
+    timeout = _patience(ctx, "inspect", command, timeout)
     replies = _ask(
         invocation, "inspect", command, arguments, timeout, destination, as_json=as_json
     )
@@ -180,13 +200,26 @@ def control(
     """
     invocation = ctx.ensure_object(Invocation)
     arguments = _arguments(invocation, "control", command, ctx.args)
+    timeout = _patience(ctx, "control", command, timeout)
     replies = _ask(
         invocation, "control", command, arguments, timeout, destination, as_json=as_json
     )
     if as_json:
         invocation.out.json(replies)
-    if any("error" in reply for each in replies for reply in each.values()):
+    if any(
+        isinstance(reply, dict) and "error" in reply
+        for each in replies
+        for reply in each.values()
+    ):
         ctx.exit(1)
+
+
+def _patience(ctx: click.Context, kind: str, command: str, timeout: float) -> float:
+    """What was given, or else as long as the command is known to take."""
+    given = ctx.get_parameter_source("timeout")
+    if given is not click.core.ParameterSource.DEFAULT:
+        return timeout
+    return max(timeout, _commands(kind)[command].default_timeout)
 
 
 def _ask(
@@ -215,7 +248,17 @@ def _ask(
             told = control.inspect(**asked)._request(command, **arguments)
             replies = [{node: answer} for node, answer in (told or {}).items()]
         else:
-            replies = control.broadcast(command, arguments=arguments, reply=True, **asked)
+            # Those about tasks have effects on rows, too, which their methods see to.
+            tell = OF_TASKS.get(command)
+            if tell is None:
+                replies = control.broadcast(
+                    command, arguments=arguments, reply=True, **asked
+                )
+            else:
+                replies = tell(control, **arguments, reply=True, **asked)
+                if not replies and not destination:
+                    invocation.out.note(NOTED)
+                    return []
     if not replies:
         raise Failure(NOBODY, EX_UNAVAILABLE)
     return replies

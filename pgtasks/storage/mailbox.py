@@ -15,6 +15,7 @@ __all__ = [
     "began",
     "collect",
     "discard",
+    "elect",
     "hear",
     "names",
     "scheduled",
@@ -142,6 +143,18 @@ def answer(reply: str, *, key: str, worker: str, name: str, lifetime: float) -> 
         "lifetime": lifetime,
     }
     return Query(SQL["answer"], params, bool)
+
+
+def elect(key: str, name: str, *, lifetime: float) -> Query[bool]:
+    """Be the first to write one's name under a key; whether one was.
+
+    Args:
+        key: The same UUID for all candidates.
+        name: Of the worker.
+        lifetime: Seconds for which it is remembered.
+    """
+    params = {"key": key, "name": name, "lifetime": lifetime}
+    return Query(SQL["elect"], params, bool)
 
 
 def collect(key: str, *, known: Collection[int] = ()) -> Query[list[Reply]]:

@@ -66,6 +66,18 @@ with answered as (
 )
 select pg_notify('pgtasks.replies', key::text)::text from answered
 
+-- name: elect
+-- A command to nobody, under a key that all candidates know: the first has it.
+insert into pgtasks.commands (
+    key, command, arguments, destination, wants_reply, sender, expires_at
+)
+values (
+    %(key)s::uuid, 'elected', '{}', '{}', false, %(name)s::text,
+    clock_timestamp() + make_interval(secs => %(lifetime)s::float8)
+)
+on conflict (key) do nothing
+returning id
+
 -- name: collect
 select id, worker::text, name, reply
 from pgtasks.replies

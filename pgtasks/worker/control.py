@@ -23,8 +23,16 @@ from typing import TYPE_CHECKING, Any
 from pgtasks.storage import mailbox
 from pgtasks.utils.saferepr import saferepr
 from pgtasks.utils.serialization import jsonify, strtobool
-from pgtasks.worker import revocation  # noqa: F401 - its commands are on the panel
 from pgtasks.worker.gates import serve
+from pgtasks.worker.gossip import (
+    clock,
+    disable_events,
+    election,
+    enable_events,
+    heartbeat,
+    hello,
+)
+from pgtasks.worker.memory import memdump, memsample, objgraph
 from pgtasks.worker.panel import (
     CommandInfo,
     Panel,
@@ -32,19 +40,37 @@ from pgtasks.worker.panel import (
     control_command,
     controller_info_t,
     inspect_command,
+    nok,
+    ok,
+)
+from pgtasks.worker.revocation import (
+    forgive,
+    revoke,
+    revoke_by_stamped_headers,
+    revoked,
+    terminate,
+)
+from pgtasks.worker.tuning import (
+    autoscale,
+    pool_grow,
+    pool_restart,
+    pool_shrink,
+    rate_limit,
+    time_limit,
 )
 
 if TYPE_CHECKING:
     from pgtasks.job import Job
 
 __all__ = [
-    "CommandInfo",
-    "Panel",
-    "State",
-    "control_command",
-    "controller_info_t",
-    "inspect_command",
-]
+    "CommandInfo", "Panel", "State", "active", "active_queues", "add_consumer", "autoscale",
+    "cancel_consumer", "clock", "conf", "control_command", "controller_info_t",
+    "disable_events", "election", "enable_events", "forgive", "heartbeat", "hello",
+    "inspect_command", "memdump", "memsample", "nok", "objgraph", "ok", "ping", "pool_grow",
+    "pool_restart", "pool_shrink", "query_task", "rate_limit", "registered", "report",
+    "reserved", "revoke", "revoke_by_stamped_headers", "revoked", "scheduled", "shutdown",
+    "stats", "terminate", "time_limit",
+]  # fmt: skip
 
 logger = logging.getLogger("celery.worker.control")
 
@@ -53,15 +79,8 @@ LONGEST = 1024
 
 MOST_SCHEDULED = 1000
 
-
-def ok(value: object) -> dict[str, object]:
-    """The reply that all is well."""
-    return {"ok": value}
-
-
-def nok(value: object) -> dict[str, object]:
-    """The reply that something is not."""
-    return {"error": value}
+DEFAULT_TASK_INFO_ITEMS = ("exchange", "routing_key", "rate_limit")
+"""Attributes that ``registered`` shows of a task."""
 
 
 # ── the worker ──────────────────────────────────────────────────────────────────────────
@@ -191,7 +210,7 @@ def registered(
     """The tasks that the worker knows."""
     wanted = [
         item
-        for item in taskinfoitems or ("exchange", "routing_key", "rate_limit")
+        for item in taskinfoitems or DEFAULT_TASK_INFO_ITEMS
         if isinstance(item, str) and not item.startswith("_")
     ]
 
@@ -205,27 +224,6 @@ def registered(
         for name, task in sorted(state.app.tasks.items())
         if builtins or not name.startswith("celery.")
     ]
-
-
-@control_command(
-    args=[("task_name", str), ("soft", float), ("hard", float)],
-    signature="<task_name> <soft_secs> [hard_secs]",
-)
-def time_limit(
-    state: State,
-    task_name: str | None = None,
-    hard: float | None = None,
-    soft: float | None = None,
-    **kwargs: Any,
-) -> Any:
-    """Give a task other time limits."""
-    task: Any = state.app.tasks.get(task_name or "")
-    if task is None:
-        return nok("unknown task")
-    task.soft_time_limit, task.time_limit = soft, hard
-    state.worker.forget_limits(task.name)
-    logger.info("New time limits of %s: soft %s, hard %s", task.name, soft, hard)
-    return ok("time limits set successfully")
 
 
 # ── jobs ────────────────────────────────────────────────────────────────────────────────

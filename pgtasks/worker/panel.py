@@ -19,6 +19,8 @@ __all__ = [
     "control_command",
     "controller_info_t",
     "inspect_command",
+    "nok",
+    "ok",
 ]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -112,6 +114,16 @@ class Panel(UserDict[str, Callable[..., Any]]):
             return function
 
         return add
+
+
+def ok(value: object) -> dict[str, object]:
+    """The reply that all is well."""
+    return {"ok": value}
+
+
+def nok(value: object) -> dict[str, object]:
+    """The reply that something is not."""
+    return {"error": value}
 
 
 def control_command(**options: Any) -> Callable[[Handler], Handler]:

@@ -108,8 +108,7 @@ def test_what_settings_wait_for_has_not_come_yet(generator: ModuleType) -> None:
         if not any(key == prefix or key.startswith(f"{prefix}_") for key in unread)
     ]
 
-    # One that only a task's default is made of is read long before it has its effect.
-    assert set(come) <= {"task_default_rate_limit"}
+    assert come == []
 
 
 def test_every_environment_variable_of_ours_is_documented() -> None:

@@ -532,9 +532,9 @@ def test_in_memory_there_are_no_workers_to_talk_to():
 
 def test_a_command_that_no_worker_knows_is_in_its_log_if_nobody_waits(app, desk, caplog):
     there = desk()
-    app.control.election("id", "topic")
+    app.control.broadcast("dance")
 
-    eventually(lambda: "knows no command 'election'" in caplog.text)
+    eventually(lambda: "knows no command 'dance'" in caplog.text)
     there.close()
 
 
