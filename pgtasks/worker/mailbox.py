@@ -15,6 +15,7 @@ from pgtasks.storage.errors import StorageError
 from pgtasks.utils.saferepr import saferepr
 from pgtasks.utils.serialization import jsonify
 from pgtasks.worker.control import Panel, State
+from pgtasks.worker.panel import CommandRefused
 from pgtasks.worker.service import Service
 
 if TYPE_CHECKING:
@@ -161,6 +162,9 @@ class Mailbox(Service):
                 target=self._worker.stop, kwargs={"exitcode": code}, daemon=True
             ).start()
             return {"ok": "shutdown"}
+        except CommandRefused as error:
+            logger.warning("%s: %s", command.command, error)
+            return {"error": str(error)}
         except Exception as error:
             logger.exception("The command %s from remote failed.", command.command)
             return {"error": repr(error)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.utils import debug
-from pgtasks.worker.panel import State, inspect_command
+from pgtasks.worker.panel import CommandRefused, State, inspect_command
 
 __all__ = ["memdump", "memsample", "objgraph"]
 
@@ -50,7 +50,7 @@ def objgraph(
     try:
         drawing: Any = importlib.import_module("objgraph")
     except ImportError:
-        raise ImportError(
+        raise CommandRefused(
             "This worker has no library to draw with: install objgraph, and graphviz."
         ) from None
     with tempfile.NamedTemporaryFile(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandInfo",
+    "CommandRefused",
     "Panel",
     "State",
     "control_command",
@@ -24,6 +25,10 @@ __all__ = [
 ]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class CommandRefused(ValueError):
+    """A command cannot be done here; its text is the reply, and the log has no traceback."""
 
 
 @dataclass(frozen=True)

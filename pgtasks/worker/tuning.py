@@ -14,7 +14,7 @@ from pgtasks.app.traceinfo import printable
 from pgtasks.storage import postponing
 from pgtasks.utils.imports import reload_from_cwd
 from pgtasks.utils.time import rate
-from pgtasks.worker.panel import State, control_command, nok, ok
+from pgtasks.worker.panel import CommandRefused, State, control_command, nok, ok
 
 __all__ = [
     "autoscale",
@@ -108,7 +108,7 @@ def pool_shrink(state: State, n: int = 1, **kwargs: Any) -> Any:
 
 def _resize(state: State, n: int, verb: str, of_autoscaler: str) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n={n!r}: give a whole number above 0")
+        raise CommandRefused(f"n={n!r}: give a whole number above 0")
     scaler = getattr(state.worker, "autoscaler", None)
     if scaler is not None:
         getattr(scaler, of_autoscaler)(n)
@@ -126,7 +126,7 @@ def pool_restart(
 ) -> Any:
     """Replace the processes that run tasks; the setting worker_pool_restarts allows it."""
     if not state.app.conf.worker_pool_restarts:
-        raise ValueError("Pool restarts not enabled: set worker_pool_restarts = True")
+        raise CommandRefused("Pool restarts not enabled: set worker_pool_restarts = True")
     restart = _of_pool(state, "restart")
     _load(state.app, modules, reload=reload, reloader=reloader)
     state.consumer.reset_rate_limits()
@@ -156,7 +156,9 @@ def _of_pool(state: State, verb: str) -> Callable[..., Any]:
     do: Callable[..., Any] | None = getattr(pool, verb, None)
     if do is None:
         name = getattr(pool, "name", type(pool).__name__)
-        raise ValueError(f"the pool {name!r} of this worker cannot {verb}: choose prefork")
+        raise CommandRefused(
+            f"the pool {name!r} of this worker cannot {verb}: choose prefork"
+        )
     return do
 
 
@@ -165,6 +167,8 @@ def autoscale(state: State, max: int | None = None, min: int | None = None) -> A
     """Scale between so many and so few tasks at a time."""
     scaler = getattr(state.worker, "autoscaler", None)
     if scaler is None:
-        raise ValueError("Autoscale not enabled: start the worker with --autoscale MAX,MIN")
+        raise CommandRefused(
+            "Autoscale not enabled: start the worker with --autoscale MAX,MIN"
+        )
     most, least = scaler.update(max, min)
     return ok(f"autoscale now max={most} min={least}")

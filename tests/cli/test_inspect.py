@@ -15,6 +15,7 @@ from helpers import eventually
 from pgtasks.cli.invocation import Invocation
 from pgtasks.cli.main import program
 from pgtasks.cli.output import Output
+from pgtasks.worker.control import Panel
 
 pytestmark = pytest.mark.usefixtures("live")
 
@@ -186,6 +187,63 @@ def test_commands_of_the_program_are_known(live):
     refused = program("inspect", "twice", "many")
     assert refused.returncode == 2
     assert "The argument number of 'twice' cannot be 'many'" in refused.stderr
+
+
+ARGUMENTS = {
+    "add_consumer": ["third", "exchange", "direct", "key"],
+    "autoscale": ["3", "1"],
+    "cancel_consumer": ["third"],
+    "conf": ["yes"],
+    "forgive": ["one", "two"],
+    "memdump": ["5"],
+    "objgraph": ["Job", "10", "3"],
+    "pool_grow": ["1"],
+    "pool_shrink": ["1"],
+    "query_task": ["one", "two"],
+    "rate_limit": ["tasks.add", "0"],
+    "registered": ["rate_limit"],
+    "revoke": ["one", "two"],
+    "revoke_by_stamped_headers": ["one=1", "two=2"],
+    "terminate": ["KILL", "one", "two"],
+    "time_limit": ["tasks.add", "10", "20"],
+}
+# Those that end the worker, or are sent by programs, with arguments that are no words.
+UNASKED = {"election", "shutdown"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, info in Panel.meta.items() if info.visible and name not in UNASKED],
+)
+def test_every_command_can_be_given_and_is_answered(ask, name):
+    shown = ask(Panel.meta[name].type, name, *ARGUMENTS.get(name, ()), "-t", "30", "-j")
+    told = json.loads(shown.stdout)
+    [(node, reply)] = (told if isinstance(told, dict) else told[0]).items()
+
+    assert node == "live@here"
+    # What is an error here is one of this worker's pool, or of its machine.
+    assert "knows no command" not in str(reply)
+    assert "TypeError" not in str(reply)
+
+
+def test_the_commands_are_listed(ask):
+    listed = ask("control", "--list").stdout + ask("inspect", "--list").stdout
+
+    assert "  rate_limit <task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>" in listed
+    assert "  objgraph [object_type=Request] [num=200 [max_depth=10]]" in listed
+    assert "hello" not in listed
+
+
+def test_a_command_that_takes_long_is_waited_for(ask, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "pgtasks.app.inspection.Inspect._request",
+        lambda self, command, **arguments: asked.append(self.timeout),
+    )
+    for words in (("ping",), ("objgraph",), ("objgraph", "-t", "3")):
+        ask("inspect", *words)
+
+    assert asked == [1.0, 60.0, 3.0]
 
 
 def test_an_unknown_command_is_answered_with_those_there_are(ask):

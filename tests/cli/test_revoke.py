@@ -6,6 +6,7 @@ import pytest
 
 from helpers import eventually
 from pgtasks.exceptions import TaskRevokedError
+from pgtasks.storage import revocations
 
 
 def running(live, task_id):
@@ -44,14 +45,41 @@ def test_to_terminate_what_does_not_run_is_said(live):
     assert replies == [{"live@here": {"ok": "terminate: tasks unknown"}}]
 
 
+def test_tasks_are_revoked_from_the_command_line_without_any_worker(app, run):
+    waiting = app.send_task("tests.add", [1, 2])
+    revoked = run("control", "-t", "0.1", "revoke", waiting.id, "to-come")
+
+    assert revoked.exit_code == 0
+    assert "No worker replied." in revoked.stderr
+    assert waiting.state == "REVOKED"
+    assert app.database.run(revocations.newest(10)) == ["to-come"]
+    assert run("control", "-t", "0.1", "forgive", "to-come").exit_code == 0
+    assert app.database.run(revocations.newest(10)) == []
+    # Whom it is said to must be there to hear it.
+    assert run("control", "-t", "0.1", "-d", "x@y", "revoke", "a").exit_code == 69
+
+
+def test_stamps_are_revoked_from_the_command_line(app, run):
+    signature = app.signature("tests.add", args=[1, 2])
+    signature.stamp(tenant="acme")
+    waiting = signature.apply_async()
+    run("control", "-t", "0.1", "revoke_by_stamped_headers", "tenant=acme")
+
+    assert waiting.state == "REVOKED"
+    assert app.database.run(revocations.stamps()) == [("tenant", '"acme"')]
+
+
 def test_running_tasks_are_terminated_by_their_stamps(live, tmp_path):
     never = str(tmp_path / "never")
     signature = live.app.signature("tasks.wait_for", args=[never])
     signature.stamp(tenant="acme")
     result = signature.apply_async()
     eventually(lambda: running(live, result.id), timeout=15)
-    live.app.control.revoke_by_stamped_headers({"tenant": ["acme"]}, terminate=True)
+    [reply] = live.app.control.revoke_by_stamped_headers(
+        {"tenant": ["acme"]}, terminate=True, reply=True, timeout=15
+    )
 
+    assert reply == {"live@here": {"ok": "headers {'tenant': {'acme'}} revoked"}}
     with pytest.raises(TaskRevokedError, match="terminated"):
         result.get(timeout=15)
 
