@@ -4,8 +4,12 @@
 create table pgtasks.revoked_tasks (
     task_id         text primary key,
     revoked_at      timestamptz not null default clock_timestamp(),
-    -- By whom and why, for whoever waits for the job.
-    reason          text
+    -- By whom and why, for whoever looks at the job when it has come.
+    reason          text,
+    -- The exception, as results are kept, for whoever waits for one that has not come.
+    result                  text,
+    result_body             bytea,
+    result_content_type     text
 );
 
 comment on table pgtasks.revoked_tasks is

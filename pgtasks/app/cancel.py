@@ -51,8 +51,8 @@ def cancel(
     from pgtasks.storage import admin
 
     wanted = [str(task_id) for task_id in task_ids]
-    error, database, backend = TaskRevokedError(reason), app.database, app.backend
-    text, body, content_type = backend.dump(backend.encode_result(error, states.REVOKED))
+    database = app.database
+    text, body, content_type = _as_result(app, reason)
     document = {
         "result": text,
         "result_body": None if body is None else "\\x" + body.hex(),
@@ -101,7 +101,14 @@ def remember(app: Any, task_ids: Iterable[str], reason: str | None = None) -> No
         return
     from pgtasks.storage import revocations
 
-    note = revocations.note(wanted, None if reason is None else storable(reason))
+    text, body, content_type = _as_result(app, reason or "revoked")
+    note = revocations.note(
+        wanted,
+        None if reason is None else storable(reason),
+        result=text,
+        result_body=body,
+        result_content_type=content_type,
+    )
     app.database.run(note, retry=True)
 
 
@@ -136,6 +143,15 @@ def cancel_stamped(app: Any, stamps: Mapping[str, Any]) -> list[str]:
     query = admin.stamped(serialization.dumps(wanted))
     found: list[str] = app.database.run(query, retry=True)
     return cancel(app, found) if found else []
+
+
+def _as_result(app: Any, reason: str) -> tuple[str | None, bytes | None, str | None]:
+    """The exception that whoever waits for a revoked task gets, as results are kept."""
+    error, backend = TaskRevokedError(reason), app.backend
+    dumped: tuple[str | None, bytes | None, str | None] = backend.dump(
+        backend.encode_result(error, states.REVOKED)
+    )
+    return dumped
 
 
 def _rest(id: int, task_id: str, embed: str) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ __all__ = [
     "discard",
     "elect",
     "hear",
+    "look_up",
     "names",
     "scheduled",
     "send",
@@ -166,6 +167,14 @@ def collect(key: str, *, known: Collection[int] = ()) -> Query[list[Reply]]:
 def discard(key: str) -> Query[int]:
     """Delete the replies that have been read, and expired ones of others."""
     return Query(SQL["discard"], {"key": key}, len)
+
+
+def look_up(task_ids: Sequence[str], queues: Sequence[str]) -> Query[list[Scheduled]]:
+    """Those of these ids that are not due yet and wait in ``queues``."""
+    params = {"task_ids": list(task_ids), "queues": list(queues)}
+    return Query(
+        SQL["look_up"], params, lambda rows: [Scheduled._make(row) for row in rows]
+    )
 
 
 def scheduled(queues: Sequence[str], *, limit: int) -> Query[list[Scheduled]]:

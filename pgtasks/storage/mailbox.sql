@@ -99,6 +99,20 @@ using unwanted
 where reply.id = unwanted.id
 returning reply.id
 
+-- name: look_up
+-- Those of some ids that are not due yet, in the queues of one worker. Their states are said
+-- by what they are not: else an index of all that is due would be walked through.
+select task_id, task, priority,
+       case when octet_length(args) <= 100000 then args end,
+       case when octet_length(kwargs) <= 100000 then kwargs end,
+       queue, retries,
+       extract(epoch from scheduled_at)::float8,
+       case when octet_length(headers) <= 100000 then headers end
+from pgtasks.jobs
+where task_id = any(%(task_ids)s::text[])
+  and state not in ('available', 'executing', 'suspended')
+  and queue = any(%(queues)s::text[])
+
 -- name: scheduled
 -- The next jobs that are not due yet, of the queues of one worker. Those that are far
 -- in the future are counted in pgtasks.all_jobs, not listed here.

@@ -11,14 +11,30 @@ __all__ = ["forget", "newest", "note", "note_stamps", "stamps"]
 SQL = load("revocations.sql")
 
 
-def note(task_ids: Iterable[str], reason: str | None = None) -> Query[list[str]]:
+def note(
+    task_ids: Iterable[str],
+    reason: str | None = None,
+    *,
+    result: str | None = None,
+    result_body: bytes | None = None,
+    result_content_type: str | None = None,
+) -> Query[list[str]]:
     """Remember that tasks shall not run; the answer is the ids that are not over.
 
     Args:
         task_ids: Their ids.
         reason: By whom and why.
+        result: The exception, as results are kept, of those that have not come.
+        result_body: The same in a binary serializer's form.
+        result_content_type: MIME type of either when it is not JSON.
     """
-    params = {"task_ids": list(task_ids), "reason": reason}
+    params = {
+        "task_ids": list(task_ids),
+        "reason": reason,
+        "result": result,
+        "result_body": result_body,
+        "result_content_type": result_content_type,
+    }
     return Query(SQL["note"], params, lambda rows: [row[0] for row in rows])
 
 

@@ -1,14 +1,21 @@
 -- name: note
--- What is over needs no word, unless another job has its id by now.
-insert into pgtasks.revoked_tasks as revoked (task_id, reason)
-select wanted.task_id, %(reason)s::text
-from (select distinct unnest(%(task_ids)s::text[])) as wanted (task_id)
-where exists (select from pgtasks.jobs as job where job.task_id = wanted.task_id offset 0)
-   or not exists (select from pgtasks.finished_jobs as over where over.task_id = wanted.task_id offset 0)
-order by wanted.task_id
-on conflict (task_id) do update
-set revoked_at = clock_timestamp(), reason = coalesce(excluded.reason, revoked.reason)
-returning task_id
+-- What is over needs no word, unless another job has its id by now. Whoever waits for what
+-- has not come waits no longer.
+with noted as (
+    insert into pgtasks.revoked_tasks as revoked (
+        task_id, reason, result, result_body, result_content_type
+    )
+    select wanted.task_id, %(reason)s::text, %(result)s::text, %(result_body)s::bytea,
+           %(result_content_type)s::text
+    from (select distinct unnest(%(task_ids)s::text[])) as wanted (task_id)
+    where exists (select from pgtasks.jobs as job where job.task_id = wanted.task_id offset 0)
+       or not exists (select from pgtasks.finished_jobs as over where over.task_id = wanted.task_id offset 0)
+    order by wanted.task_id
+    on conflict (task_id) do update
+    set revoked_at = clock_timestamp(), reason = coalesce(excluded.reason, revoked.reason)
+    returning task_id
+)
+select task_id, pg_notify('pgtasks.results', task_id)::text from noted
 
 -- name: forget
 delete from pgtasks.revoked_tasks

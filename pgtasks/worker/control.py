@@ -252,7 +252,12 @@ def query_task(state: State, ids: Any, **kwargs: Any) -> Any:
     """What the worker holds of these ids."""
     wanted = {ids} if isinstance(ids, str) else set(ids)
     running = state.worker.pool.running()
-    return {
+    later = mailbox.look_up(sorted(wanted), state.worker.queues)
+    found = {
+        job.task_id: ("scheduled", _task(state, job))
+        for job in state.app.database.run(later, timeout=5.0)
+    }
+    held = {
         job.task_id: (
             "active" if job.id in running else "reserved",
             _task(state, job, running=running.get(job.id)),
@@ -260,6 +265,7 @@ def query_task(state: State, ids: Any, **kwargs: Any) -> Any:
         for job in state.worker.held()
         if job.task_id in wanted
     }
+    return {**found, **held}
 
 
 @inspect_command(alias="dump_schedule")

@@ -128,6 +128,7 @@ QUERIES: dict[str, Query[Any]] = {
     "graves": workers.graves(),
     "rescue": workers.rescue(worker=WORKER, traced=[DEAD], begun=[1]),
     "audit": workers.audit(WORKER),
+    "look up scheduled": mailbox.look_up(["j7", "j8"], ["q0"]),
     "postpone": postponing.postpone([(A_JOB, 10.0)]),
     "bring forward": postponing.bring_forward(["t"], limit=100),
     "note revocations": revocations.note(["j7", "f7", "new"]),
@@ -204,6 +205,7 @@ QUERIES: dict[str, Query[Any]] = {
 
 # Which indexes a statement may find rows of the large tables by.
 INDEXES = {
+    "look up scheduled": {"jobs_task_id_key"},
     "postpone": {"jobs_pkey"},
     "bring forward": {"jobs_pkey", "jobs_due"},
     "note revocations": {"jobs_task_id_key", "finished_jobs_pkey"},

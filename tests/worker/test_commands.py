@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -16,7 +17,7 @@ import fix_postgres
 from helpers import eventually
 from pgtasks import Celery
 from pgtasks.exceptions import TaskRevokedError
-from pgtasks.worker import control, state
+from pgtasks.worker import control, revocation, state
 from pgtasks.worker.control import Panel
 from pgtasks.worker.worker import Worker
 
@@ -387,6 +388,27 @@ def test_tasks_are_looked_up_while_they_run_and_wait(
     assert inspect.reserved() == []
 
 
+def test_a_task_for_later_is_looked_up(app: Celery, inspect: Any) -> None:
+    sent = app.send_task("t.add", [1, 1], countdown=3600)
+    try:
+        [state, task] = inspect.query_task(sent.id)[sent.id]
+    finally:
+        sent.revoke()
+
+    assert (state, task["id"], task["args"]) == ("scheduled", sent.id, [1, 1])
+    assert not inspect.query_task(sent.id)
+
+
+@pytest.mark.parametrize("name", ["__dict__", "_secret"])
+def test_what_is_private_of_a_task_is_not_told(
+    app: Celery, inspect: Any, name: str
+) -> None:
+    app.tasks["t.add"]._secret = "TOPSECRET"
+
+    assert "TOPSECRET" not in str(inspect.registered(name))
+    assert name not in str(inspect.registered(name))
+
+
 def test_jobs_for_later_are_scheduled(app: Celery, inspect: Any) -> None:
     sent = app.send_task("t.add", [1, 1], countdown=3600)
     try:
@@ -433,6 +455,28 @@ def test_what_is_revoked_does_not_run_when_it_comes(app: Celery, inspect: Any) -
     with pytest.raises(TaskRevokedError):
         app.send_task("t.note", ["to-come"], task_id="to-come").get(timeout=30)
     assert "to-come" not in seen
+
+
+def test_whoever_waits_for_what_has_not_come_is_told(app: Celery) -> None:
+    result = app.AsyncResult("never-comes")
+    assert result.state == "PENDING"
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            result.get(timeout=60)
+        except TaskRevokedError as error:
+            told.append(str(error))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    app.control.revoke("never-comes", reply=True, timeout=30, reason="no need")
+    waiting.join(60)
+
+    assert told == ["no need"]
+    assert app.AsyncResult("never-comes").state == "REVOKED"
+    app.control.forgive("never-comes", reply=True, timeout=30)
+    assert app.AsyncResult("never-comes").state == "PENDING"
 
 
 def test_it_is_the_table_that_knows_it(app: Celery) -> None:
@@ -578,9 +622,24 @@ def test_stamps_that_nobody_carries_are_not_terminated(app: Celery) -> None:
     assert state.revoked_stamps["foo"] == ["bar"]
 
 
-def test_a_worker_that_comes_later_knows_them(app: Celery) -> None:
-    from pgtasks.worker import revocation
+@pytest.mark.parametrize(
+    ("stamps", "wanted", "carried"),
+    [
+        ({"a": None}, {"a": "x"}, {}),
+        ({"a": None, "b": "y"}, {"a": "x", "b": "y"}, {"b": ["y"]}),
+        ({"a": ["x", "z"]}, {"a": ["z", "y"]}, {"a": ["z"]}),
+    ],
+)
+def test_a_stamp_without_a_value_is_none_and_hides_no_other(
+    worker: Worker, held: Any, stamps: Any, wanted: Any, carried: Any
+) -> None:
+    held(f"stamped-{len(stamps)}-{len(carried)}")
+    job = worker.held()[0]._replace(headers=json.dumps({"stamps": stamps}))
 
+    assert revocation.carries(job, wanted) == carried
+
+
+def test_a_worker_that_comes_later_knows_them(app: Celery) -> None:
     app.control.revoke_by_stamped_headers({"kept": [7, "x"]}, reply=True, timeout=30)
     state.revoked_stamps.pop("kept")
     revocation.prepare(app)
