@@ -16,7 +16,13 @@ select id, task_id, task, state::text, status, result, result_body, result_conte
 from pgtasks.finished_jobs
 where task_id = any(%(task_ids)s::text[])
 
--- fragment: revoked
+-- name: read
+-- An unfinished job goes first: the same id may have been sent again after its end. What was
+-- revoked and has not come stands last.
+-- include: unfinished
+union all
+-- include: finished
+union all
 select 0, task_id, '', 'cancelled', null, result, result_body, result_content_type,
        null, null, '[]', '{}', null, null, null, '',
        0, null, null, null, null, null,
@@ -25,15 +31,6 @@ select 0, task_id, '', 'cancelled', null, result, result_body, result_content_ty
 from pgtasks.revoked_tasks
 where task_id = any(%(task_ids)s::text[])
 
--- name: read
--- An unfinished job goes first: the same id may have been sent again after its end. What was
--- revoked and has not come stands last.
--- include: unfinished
-union all
--- include: finished
-union all
--- include: revoked
-
 -- name: read_failed
 -- Of these only those that may have failed. A task can say so itself, by a custom state.
 -- include: unfinished
@@ -41,8 +38,6 @@ union all
 union all
 -- include: finished
   and (state <> 'completed' or status is not null)
-union all
--- include: revoked
 
 -- name: members
 -- What the members of a chord's header came to, in their order.

