@@ -41,12 +41,20 @@ OF_TASKS: dict[str, Callable[..., Any]] = {
         task_id, signal=signal, **rest
     ),
     "revoke_by_stamped_headers": lambda control, headers, **rest: (
-        control.revoke_by_stamped_headers(
-            dict(word.partition("=")[::2] for word in headers), **rest
-        )
+        control.revoke_by_stamped_headers(_stamps(headers), **rest)
     ),
     "forgive": lambda control, task_id, **rest: control.forgive(task_id, **rest),
 }
+
+
+def _stamps(words: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise click.UsageError(f"{word!r} is no stamp: write name=value.")
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def handle_remote_command_error(command_name: str, exc: BaseException) -> NoReturn:

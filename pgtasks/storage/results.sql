@@ -30,6 +30,7 @@ select 0, task_id, '', 'cancelled', null, result, result_body, result_content_ty
        extract(epoch from revoked_at)::float8, '[]', null
 from pgtasks.revoked_tasks
 where task_id = any(%(task_ids)s::text[])
+  and (result is not null or result_body is not null)
 
 -- name: read_failed
 -- Of these only those that may have failed. A task can say so itself, by a custom state.

@@ -1,14 +1,20 @@
 -- name: note
 -- What is over needs no word, unless another job has its id by now. Whoever waits for what
--- has not come waits no longer.
+-- has not come waits no longer; what is there will say itself how it has ended.
 with noted as (
     insert into pgtasks.revoked_tasks as revoked (
         task_id, reason, result, result_body, result_content_type
     )
-    select wanted.task_id, %(reason)s::text, %(result)s::text, %(result_body)s::bytea,
+    select wanted.task_id, %(reason)s::text,
+           case when not wanted.there then %(result)s::text end,
+           case when not wanted.there then %(result_body)s::bytea end,
            %(result_content_type)s::text
-    from (select distinct unnest(%(task_ids)s::text[])) as wanted (task_id)
-    where exists (select from pgtasks.jobs as job where job.task_id = wanted.task_id offset 0)
+    from (
+        select given.task_id,
+               exists (select from pgtasks.jobs as job where job.task_id = given.task_id offset 0) as there
+        from (select distinct unnest(%(task_ids)s::text[])) as given (task_id)
+    ) as wanted
+    where wanted.there
        or not exists (select from pgtasks.finished_jobs as over where over.task_id = wanted.task_id offset 0)
     order by wanted.task_id
     on conflict (task_id) do update

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pgtasks import signals
+from pgtasks import signals, states
 from pgtasks.app.interruption import limit_reached
 from pgtasks.app.traceinfo import printable
 from pgtasks.app.turns import key_of_turn
 from pgtasks.job import Job, Outcome
-from pgtasks.storage import queues
+from pgtasks.storage import queues, revocations
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import Settlement, settle
 from pgtasks.worker import state, verdicts
@@ -73,6 +73,7 @@ class Books:
         self._cold = False
         self._terminated: dict[int, int] = {}
         self._reasons: dict[str, str] = {}
+        self._obeyed: set[str] = set()
         #: Reads what has been said from remote, when it matters that nothing is missed.
         self._hear: Callable[[], object] = lambda: None
         self._rerunnable: tuple[int, list[str]] = (-1, [])
@@ -156,6 +157,7 @@ class Books:
         logger.info(
             "Discarding revoked task: %s[%s]", printable(job.task), printable(job.task_id)
         )
+        self._obeyed.add(job.task_id)
         reason = self._reasons.get(job.task_id) or job.revoked or None
         outcome = verdicts.revoked(self.app, job, reason=reason)
         self.acker.put(settle(outcome, job.task_id))
@@ -195,6 +197,7 @@ class Books:
         """The process that ran this job died."""
         number = self._terminated.pop(job.id, None)
         if number is not None:
+            self._obeyed.add(job.task_id)
             reason = self._reasons.get(job.task_id)
             if self.reporter is not None:
                 self.reporter.terminated(job, number)
@@ -249,10 +252,23 @@ class Books:
                 if (key := key_of_turn(held.headers)) is not None:
                     turns.append(key)
             again = again or settlement.state in ("scheduled", "retryable")
+        if self._obeyed or state.revoked:
+            self._forget_revocations(batch)
         self.gates.ended([settlement.id for settlement in batch])
         if again:
             self.stager.wakeup.set()
         self._turns.over(turns)
+
+    def _forget_revocations(self, batch: Sequence[Settlement]) -> None:
+        """What was revoked has ended, be it so or because it ran: its id may be used again."""
+        over = {each.task_id for each in batch if each.state in states.FINISHED_JOB_STATES}
+        done = {id for id in over if id in self._obeyed or id in state.revoked}
+        self._obeyed -= done
+        if done:
+            try:
+                self.app.database.run(revocations.forget(done))
+            except StorageError:
+                pass  # The pruner finds them.
 
     def _on_runnable(self, queues: set[str]) -> None:
         if not queues.isdisjoint(self.queues):

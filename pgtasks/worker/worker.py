@@ -409,6 +409,7 @@ class Worker(Hooks, Stepped, Books):
         self.stop_steps(cold=cold)
         self.fetcher.join()
         self.rates.stop()
+        self.rates.join(5.0)
         self.let_go()
         if not cold:
             self.pool.drain()

@@ -123,6 +123,13 @@ def ended(app: Celery, task_id: str) -> str | None:
     return found and found[0]
 
 
+def noted(app: Celery, task_id: str) -> bool:
+    """Whether the table has its revocation."""
+    with psycopg.connect(app.conf.broker_url) as connection:
+        statement = "select from pgtasks.revoked_tasks where task_id = %s"
+        return connection.execute(statement, [task_id]).fetchone() is not None
+
+
 # ── the worker ──────────────────────────────────────────────────────────────────────────
 
 
@@ -500,6 +507,21 @@ def test_it_is_the_table_that_knows_it(app: Celery) -> None:
     assert eventually(lambda: ended(app, "forgotten"), timeout=30) == "cancelled"
 
 
+def test_what_was_revoked_before_it_was_sent_never_runs(
+    app: Celery, monkeypatch: Any
+) -> None:
+    # Not for a moment: no worker is told, the claim alone sees it.
+    monkeypatch.setattr(app.control, "broadcast", lambda *args, **kwargs: None)
+    ids = [f"early-{number}" for number in range(40)]
+    for task_id in ids:
+        app.control.revoke(task_id)
+        app.send_task("t.note", [task_id], task_id=task_id)
+
+    eventually(lambda: all(ended(app, each) for each in ids), timeout=60)
+    assert {ended(app, each) for each in ids} == {"cancelled"}
+    assert not set(ids).intersection(seen)
+
+
 def test_a_later_link_of_a_chain_is_revoked_before_it_is_there(
     app: Celery, held: Any
 ) -> None:
@@ -531,9 +553,12 @@ def test_who_runs_may_end_and_does_not_begin_again(app: Celery, held: Any) -> No
 def test_who_runs_and_is_revoked_succeeds(app: Celery, held: Any) -> None:
     result = held("runs")
     app.control.revoke("runs", reply=True, timeout=30)
+    assert noted(app, "runs")
     ends["runs"].set()
 
     assert result.get(timeout=30) == "runs"
+    # Its id may be used again.
+    eventually(lambda: not noted(app, "runs"), timeout=30)
 
 
 def test_it_is_taken_back(app: Celery, inspect: Any) -> None:
@@ -565,16 +590,40 @@ def test_whoever_is_addressed_alone_knows_of_it(app: Celery) -> None:
     assert sent.get(timeout=30) == "for-nobody"
 
 
+def test_an_id_may_be_used_again_when_its_revocation_was_obeyed(
+    app: Celery, worker: Worker
+) -> None:
+    app.control.revoke("twice", reply=True, timeout=30)
+    app.send_task("t.note", ["twice"], task_id="twice")
+    eventually(lambda: ended(app, "twice") and not noted(app, "twice"), timeout=30)
+    # As a worker that was not told, or has been started since.
+    state.revoked.discard("twice")
+
+    result = app.send_task("t.note", ["twice"], task_id="twice")
+    eventually(lambda: ended(app, "twice") == "completed", timeout=30)
+    assert result.get(timeout=30) == "twice"
+
+
+def test_a_result_that_is_gone_is_not_taken_for_a_revoked_task(
+    app: Celery, held: Any
+) -> None:
+    result = held("gone")
+    app.control.revoke("gone", reply=True, timeout=30)
+    ends["gone"].set()
+    result.get(timeout=30)
+    with psycopg.connect(app.conf.broker_url) as connection:
+        connection.execute("delete from pgtasks.finished_jobs where task_id = 'gone'")
+
+    assert app.AsyncResult("gone").state == "PENDING"
+
+
 def test_revoking_what_is_over_leaves_no_trace(app: Celery) -> None:
     result = app.send_task("t.note", ["over"])
     result.get(timeout=30)
     app.control.revoke([result.id], reply=True, timeout=30)
-    with psycopg.connect(app.conf.broker_url) as connection:
-        found = connection.execute(
-            "select from pgtasks.revoked_tasks where task_id = %s", [result.id]
-        ).fetchall()
 
-    assert (found, result.get(timeout=30)) == ([], "over")
+    assert not noted(app, result.id)
+    assert result.get(timeout=30) == "over"
 
 
 def test_to_terminate_what_does_not_run_only_revokes(app: Celery, inspect: Any) -> None:
