@@ -41,11 +41,14 @@ def enable_events(state: State, **kwargs: Any) -> Any:
     dispatcher = _dispatcher(state)
     if dispatcher is None:
         return _no_dispatcher()
-    if dispatcher.groups and "task" not in dispatcher.groups:
+    if _tells_tasks(dispatcher):
+        return ok("task events already enabled")
+    if dispatcher.groups:
         dispatcher.groups.add("task")
-        logger.info("Events of group {task} enabled by remote.")
-        return ok("task events enabled")
-    return ok("task events already enabled")
+    if not dispatcher.enabled:
+        dispatcher.enable()
+    logger.info("Events of group {task} enabled by remote.")
+    return ok("task events enabled")
 
 
 @control_command()
@@ -54,11 +57,16 @@ def disable_events(state: State, **kwargs: Any) -> Any:
     dispatcher = _dispatcher(state)
     if dispatcher is None:
         return _no_dispatcher()
-    if "task" in dispatcher.groups:
-        dispatcher.groups.discard("task")
-        logger.info("Events of group {task} disabled by remote.")
-        return ok("task events disabled")
-    return ok("task events already disabled")
+    if not _tells_tasks(dispatcher):
+        return ok("task events already disabled")
+    # No group at all means each of them.
+    dispatcher.groups = set(dispatcher.groups) - {"task"} or {"worker"}
+    logger.info("Events of group {task} disabled by remote.")
+    return ok("task events disabled")
+
+
+def _tells_tasks(dispatcher: Any) -> bool:
+    return dispatcher.enabled and (not dispatcher.groups or "task" in dispatcher.groups)
 
 
 def _dispatcher(state: State) -> Any:
@@ -76,9 +84,9 @@ def heartbeat(state: State, **kwargs: Any) -> None:
     if wakeup is not None:
         # Else it is a process that renews the lease by itself.
         wakeup.set()
-    dispatcher = _dispatcher(state)
-    if dispatcher is not None:
-        dispatcher.send("worker-heartbeat", freq=5)
+    reporter = getattr(state.worker, "reporter", None)
+    if reporter is not None:
+        reporter.beat_soon()
 
 
 # ── workers among each other ────────────────────────────────────────────────────────────

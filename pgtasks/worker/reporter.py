@@ -133,6 +133,11 @@ class Reporter(Service):
         self._asked = True
         self.wakeup.set()
 
+    def beat_soon(self) -> None:
+        """Send a heartbeat now, if somebody listens."""
+        self._beaten_at = 0.0
+        self.wakeup.set()
+
     # ── the thread ──────────────────────────────────────────────────────────────────────
 
     def run(self) -> None:
