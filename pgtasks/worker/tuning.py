@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pgtasks.app.traceinfo import printable
+from pgtasks.exceptions import ImproperlyConfigured
 from pgtasks.storage import postponing
 from pgtasks.utils.imports import reload_from_cwd
 from pgtasks.utils.time import rate
@@ -110,10 +111,13 @@ def _resize(state: State, n: int, verb: str, of_autoscaler: str) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise CommandRefused(f"n={n!r}: give a whole number above 0")
     scaler = getattr(state.worker, "autoscaler", None)
-    if scaler is not None:
-        getattr(scaler, of_autoscaler)(n)
-    else:
-        _of_pool(state, verb)(n)
+    try:
+        if scaler is not None:
+            getattr(scaler, of_autoscaler)(n)
+        else:
+            _of_pool(state, verb)(n)
+    except ValueError as error:
+        raise CommandRefused(str(error)) from error
 
 
 @control_command()
@@ -130,7 +134,10 @@ def pool_restart(
     restart = _of_pool(state, "restart")
     _load(state.app, modules, reload=reload, reloader=reloader)
     state.consumer.reset_rate_limits()
-    restart()
+    try:
+        restart()
+    except ImproperlyConfigured as error:
+        raise CommandRefused(str(error)) from error
     return ok("reload started")
 
 

@@ -724,16 +724,14 @@ def test_a_worker_that_comes_later_knows_them(app: Celery) -> None:
 # ── the pool ────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_pool_grows_and_shrinks(worker: Worker, tell: Any, monkeypatch: Any) -> None:
-    told: list[Any] = []
-    monkeypatch.setattr(worker.pool, "grow", told.append, raising=False)
-    monkeypatch.setattr(worker.pool, "shrink", lambda n: told.append(-n), raising=False)
-
+def test_the_pool_grows_and_shrinks(worker: Worker, tell: Any) -> None:
     assert tell("pool_grow") == {"ok": "pool will grow"}
-    assert tell("pool_shrink", n=3) == {"ok": "pool will shrink"}
-    assert told == [1, -3]
+    assert worker.pool.concurrency == 3
+    assert tell("pool_shrink", n=1) == {"ok": "pool will shrink"}
+    assert worker.pool.concurrency == 2
     for n in (0, "2", True):
         assert "give a whole number above 0" in tell("pool_grow", n=n)["error"]
+    assert "error" in tell("pool_shrink", n=99)
 
 
 def test_an_autoscaler_is_asked_in_its_place(
@@ -784,6 +782,12 @@ def test_the_pool_is_restarted_if_that_is_allowed(
 
     assert tell("pool_restart") == {"ok": "reload started"}
     assert restarted == [1]
+
+
+def test_a_pool_without_processes_has_none_to_replace(worker: Worker, tell: Any) -> None:
+    worker.app.conf.worker_pool_restarts = True
+
+    assert "no processes to replace" in tell("pool_restart")["error"]
 
 
 def test_modules_are_imported_before_and_again_if_that_is_wanted(
