@@ -13,7 +13,7 @@ from pgtasks.backends.codec import _find_class
 if TYPE_CHECKING:
     from pgtasks.storage.results import Result
 
-__all__ = ["Meta", "date_of", "last_error", "meta_of"]
+__all__ = ["Meta", "date_of", "exception_named", "last_error", "meta_of"]
 
 
 class Meta(dict[str, Any]):
@@ -87,13 +87,23 @@ def last_error(row: Result) -> tuple[Any, str | None]:
     if not errors:
         return None, None
     last = errors[-1]
-    module, _, name = str(last.get("kind") or "Exception").rpartition(".")
-    # Python's own errors and ours are kept without their module.
+    error = exception_named(str(last.get("kind") or "Exception"), last.get("message"))
+    return error, last.get("traceback")
+
+
+def exception_named(kind: str, message: Any) -> Exception:
+    """An exception of which the name of its class and its text are known.
+
+    Args:
+        kind: The name, with the module unless it is Python's own or ours.
+        message: What it is made of; of a class that cannot be, a plain one is made.
+    """
+    module, _, name = kind.rpartition(".")
     module = module or ("builtins" if hasattr(builtins, name) else "pgtasks.exceptions")
-    kind = _find_class(name, module)
-    if not isinstance(kind, type) or not issubclass(kind, Exception):
-        kind = Exception
+    found = _find_class(name, module)
+    if not isinstance(found, type) or not issubclass(found, Exception):
+        found = Exception
     try:
-        return kind(last.get("message")), last.get("traceback")
+        return found(message)
     except Exception:
-        return Exception(last.get("message")), last.get("traceback")
+        return Exception(message)

@@ -16,6 +16,7 @@ from pgtasks.storage import queues, revocations
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import Settlement, settle
 from pgtasks.worker import state, verdicts
+from pgtasks.worker.custom_requests import CustomRequests
 from pgtasks.worker.rates import RateLimits
 from pgtasks.worker.revocation import carries
 from pgtasks.worker.turns import Turns
@@ -81,6 +82,7 @@ class Books:
         #: Told of jobs that have been claimed: what scales the pool.
         self._on_received: Callable[[Sequence[Job]], object] | None = None
         self._turns = Turns(lambda: self.app.database, self.unbegun, self._on_runnable)
+        self._requests = CustomRequests(app, lambda: self.hostname)
         self.rates = RateLimits(
             app,
             lambda: self.app.database,
@@ -115,6 +117,7 @@ class Books:
             self._tell_received(jobs)
         if self.reporter is not None and self.reporter.awake:
             self.reporter.received(jobs)
+        self._requests.received(jobs)
         self.pool.submit(jobs)
         if self._on_received is not None:
             self._on_received(jobs)
@@ -225,6 +228,7 @@ class Books:
             printable(job.task),
             printable(job.task_id),
         )
+        self._requests.timed_out(job, limit, soft=soft)
         if not soft:
             outcome = verdicts.timed_out(self.app, job, limit)
             self.acker.put(settle(outcome, job.task_id))
@@ -252,6 +256,7 @@ class Books:
                 if (key := key_of_turn(held.headers)) is not None:
                     turns.append(key)
             again = again or settlement.state in ("scheduled", "retryable")
+        self._requests.settled(batch)
         if self._obeyed or state.revoked:
             self._forget_revocations(batch)
         self.gates.ended([settlement.id for settlement in batch])
