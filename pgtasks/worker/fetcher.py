@@ -350,6 +350,8 @@ class Fetcher(Service):
             # there are a few more looks, ever more seldom. Whoever brings the news claims
             # without us, so that we must see for ourselves when that was.
             now = time.monotonic()
+            # We look up at each nap, so the loop turns, however long it is between claims.
+            self._begun.turned_at = boottime()
             quiet = self._looked_at - max(self._last_job_at, self._asleep_at)
             most = NET if self._watched() else self._patience(now - self._asleep_at)
             left = self._looked_at + min(most, NAP + 4 * max(quiet, 0.0)) - now

@@ -15,6 +15,7 @@ from pgtasks.storage import jobs, mailbox, results, workers
 from pgtasks.storage.database import Database
 from pgtasks.storage.errors import StorageUnavailable
 from pgtasks.storage.query import Query
+from pgtasks.worker import fetcher as fetcher_module
 from pgtasks.worker import identity
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.begun import BegunFile
@@ -100,6 +101,23 @@ class Flaky:
             self.losses -= 1
             raise StorageUnavailable("the answer was lost", sqlstate=None)
         return answer
+
+
+def test_a_fetcher_that_sleeps_for_long_still_turns(bench, monkeypatch):
+    # What does not turn for a lease has no heartbeat, and is declared dead by others.
+    monkeypatch.setattr(fetcher_module, "DRIFT", 0.0)
+    fetcher = bench.fetcher(listening=lambda: True, watched=lambda: True)
+    fetcher.start()
+    eventually(lambda: fetcher.asleep)
+    # As after an hour without jobs: it claims once a minute.
+    fetcher._asleep_at -= 3600
+    eventually(lambda: time.time() - fetcher.last_fetch_at > 1.0)
+    claimed, turned = fetcher.last_fetch_at, bench.begun.turned_at
+
+    eventually(lambda: bench.begun.turned_at > turned)
+    assert fetcher.last_fetch_at == claimed
+    fetcher.stop()
+    assert fetcher.join(10)
 
 
 def test_a_claim_whose_answer_was_lost_is_asked_for_again(bench: Bench):
