@@ -18,6 +18,7 @@ DOORS = {
     "Beat": "pgtasks.beat.program:Beat",
     "Crons": "pgtasks.beat.crons:Crons",
     "SharedScheduler": "pgtasks.plugins.shared_beat:SharedScheduler",
+    "debugger": "pgtasks.contrib.rdb:set_trace",
     "cli": "pgtasks.bin.celery:main",
     "django": "pgtasks.fixups.django:fixup",
     "embedded": "pgtasks.dev.postgres:shared_server",

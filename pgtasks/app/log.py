@@ -22,7 +22,7 @@ from pgtasks.utils.log import (
     mlevel,
     reset_multiprocessing_logger,
 )
-from pgtasks.utils.nodenames import node_format
+from pgtasks.utils.nodenames import has_process_number, node_format
 from pgtasks.utils.term import colored
 
 if TYPE_CHECKING:
@@ -100,6 +100,25 @@ class Logging:
             warnings.filterwarnings("always", category=category)
         logging.captureWarnings(True)
         return handled
+
+    def set_up_child(self, hostname: str) -> None:
+        """Set up logging in a worker's child: anew if each process has a log of its own.
+
+        Args:
+            hostname: Name of the worker.
+        """
+        env = os.environ.get
+        logfile = env("CELERY_LOG_FILE") or None
+        if logfile is None or not has_process_number(logfile):
+            return  # what its parent has set up will do
+        self.already_setup = False
+        self.setup(
+            int(env("CELERY_LOG_LEVEL") or 0),
+            logfile,
+            bool(env("CELERY_LOG_REDIRECT")),
+            env("CELERY_LOG_REDIRECT_LEVEL") or "WARNING",
+            hostname=hostname,
+        )
 
     def setup_logging_subsystem(
         self,

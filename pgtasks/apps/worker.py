@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgtasks.worker.handlers import install_signal_handlers
+from pgtasks.worker.shutdown import install_signal_handlers
 from pgtasks.worker.worker import Worker
 
 __all__ = ["Worker", "install_signal_handlers"]

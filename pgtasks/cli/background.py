@@ -173,6 +173,10 @@ class Detached:
         """Note where the log is, for what comes by standard error later."""
         self._log = os.path.abspath(path) if path else None
 
+    def stay(self) -> None:
+        """Have the program that this process becomes know that it is in the background."""
+        os.environ[_CHANNEL] = "nobody"
+
     def ready(self) -> None:
         """Tell whoever waits, if anybody does, and speak to nobody from here on."""
         channel = self._channel

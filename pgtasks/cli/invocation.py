@@ -21,6 +21,7 @@ from pgtasks.exceptions import CeleryCommandException
 __all__ = [
     "EX_CONFIG",
     "EX_UNAVAILABLE",
+    "STARTED_IN",
     "Failure",
     "Invocation",
     "tell_preload_options",
@@ -41,6 +42,17 @@ class Failure(CeleryCommandException):
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message, exit_code)
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # it has been deleted
+
+
+STARTED_IN = _folder()
+"""Where the program was started, before any ``--workdir``."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ import click
 
 from pgtasks import signals
 from pgtasks.app.detection import tell_of_idle
-from pgtasks.cli.invocation import Failure, Invocation, users_traceback
+from pgtasks.cli.invocation import STARTED_IN, Failure, Invocation, users_traceback
 from pgtasks.cli.process import become, log_file, pid_file, warn_of_root
 from pgtasks.cli.readiness import await_database
 from pgtasks.exceptions import SecurityWarning
@@ -61,11 +61,19 @@ class Start:
         self._settings = settings
         self._background = background
         self._noted: list[int] = []
+        self._restarts = False
 
     def run(self) -> int:
         """Work until stopped; the answer is the exit status."""
         with self._background.starting() if self._background else contextlib.nullcontext():
-            return self._run()
+            status = self._run()
+        if self._restarts:
+            from pgtasks.worker.shutdown import restart
+
+            if self._background:
+                self._background.stay()
+            restart(STARTED_IN)
+        return status
 
     def _run(self) -> int:
         become(*(self._daemon_option(name) for name in ("uid", "gid", "umask")))
@@ -90,10 +98,11 @@ class Start:
                 self.app.log.redirect_stdouts(self.app.conf.worker_redirect_stdouts_level)
             # No connection may be open when the worker forks; it opens its own later.
             self.app.database.close()
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, self._note_signal)
             status = worker.start()
             self.app.loader.shutdown_worker()
+            self._restarts = worker.restarts
             return status
 
     def _note_signal(self, number: int, frame: object) -> None:
@@ -103,7 +112,7 @@ class Start:
         self._noted.append(number)
 
     def _at_ready(self, worker: Worker) -> None:
-        from pgtasks.worker.worker import install_signal_handlers
+        from pgtasks.worker.shutdown import install_signal_handlers
 
         install_signal_handlers(worker)
         logger.info("%s ready.", worker.hostname)
@@ -120,7 +129,9 @@ class Start:
         return self.app.conf.get(f"worker_{name}") if value is None else value
 
     def _path(self, name: str) -> str | None:
-        path = self._daemon_option(name)
+        return self._filled_in(self._daemon_option(name))
+
+    def _filled_in(self, path: Any) -> str | None:
         return None if path is None else node_format(str(path), self.hostname)
 
     def _configure(self) -> None:
@@ -207,11 +218,13 @@ class Start:
     # ── what people see ─────────────────────────────────────────────────────────────────
 
     def _set_up_logging(self, warning: str | None) -> Any:
-        logfile = self._path("logfile")
+        # As it was written: each process fills in its own number.
+        pattern = self._daemon_option("logfile")
+        logfile = self._filled_in(pattern)
         with log_file(logfile):
             custom = self.app.log.setup(
                 self.options["loglevel"],
-                logfile,
+                None if pattern is None else str(pattern),
                 redirect_stdouts=False,
                 colorize=self.invocation.out.color,
                 hostname=self.hostname,

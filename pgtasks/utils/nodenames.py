@@ -13,6 +13,7 @@ __all__ = [
     "anon_nodename",
     "default_nodename",
     "gethostname",
+    "has_process_number",
     "host_format",
     "node_format",
     "nodename",
@@ -81,6 +82,11 @@ def host_format(
         "I": _dashed_index,
     }
     return simple_format(s, {**keys, **extra})
+
+
+def has_process_number(path: str) -> bool:
+    """Whether `host_format` gives each of a pool's processes a text of its own."""
+    return "%i" in path.lower()
 
 
 def _index(prefix: str = "", default: str = "0") -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "is_abandoned",
     "read_begun",
     "remove_leftovers",
+    "signs_of_life",
 ]
 
 RING = 4096
@@ -286,3 +287,30 @@ def remove_leftovers() -> None:
                 path.unlink()
         except OSError:
             continue
+
+
+def signs_of_life() -> list[tuple[str, float]]:
+    """The workers of this user on this machine, and seconds since each looked for jobs.
+
+    A worker whose processes have all ended is none. One whose own thread runs a job may be
+    kept from looking by that, and counts as long as it renews its lease.
+    """
+    found: dict[int, tuple[str, float]] = {}
+    now = boottime()
+    for path in begun_path("x").parent.glob("*.begun"):
+        try:
+            # A worker that was given up once has a file of two names.
+            number = path.stat().st_ino
+            if is_abandoned(path.stem) is not False or number in found:
+                continue
+            content = path.read_bytes()
+        except OSError:
+            continue
+        if len(content) < 8 * _HEADER:
+            continue  # it has just been made
+        words = memoryview(content).cast("q")
+        renewed, turned = memoryview(content).cast("d")[:2].tolist()
+        busy = any(words[start + 1] for start in range(_HEADER, len(words), _SLOT))
+        worker = str(UUID(bytes=content[_ID : _ID + 16]))
+        found[number] = (worker, now - max(turned, renewed if busy else 0.0))
+    return sorted(found.values())

@@ -238,10 +238,6 @@ class Books:
         outcome = verdicts.worker_vanished(self.app, job)
         self.acker.put(settle(outcome, job.task_id))
 
-    def _give_up_running(self) -> None:
-        for job in list(self._held.values()):
-            self.lost(job, 0)
-
     def _on_settled(self, batch: Sequence[Settlement]) -> None:
         again, turns = False, []
         if self.reporter is not None and self.reporter.awake:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pgtasks.storage import workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.worker.identity import (
+    NOT_OURS,
     boottime,
     die_with_parent,
     is_alive,
@@ -120,7 +121,7 @@ def _keep(
     started: float,
 ) -> None:
     die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for number in NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     beaten_at = 0.0
     while os.getppid() == parent and is_alive(parent, started):

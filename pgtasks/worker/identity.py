@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 __all__ = [
+    "NOT_OURS",
     "boottime",
     "die_with_parent",
     "is_alive",
@@ -20,6 +21,13 @@ __all__ = [
     "process_started",
     "processors",
 ]
+
+NOT_OURS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1,
+    signal.SIGUSR2,
+)  # fmt: skip
+"""Signals that a terminal or a supervisor sends to all processes of a worker: only the
+first of them decides what they mean."""
 
 _PR_SET_PDEATHSIG = 1
 

@@ -77,7 +77,7 @@ def _prefork(worker: Worker) -> dict[str, Any]:
         lease=worker.lease,
         max_jobs=worker.max_tasks_per_child,
         max_memory=worker.max_memory_per_child,
-        on_start=worker.on_process_start,
+        on_start=worker.on_child_start,
         on_stop=worker.on_process_stop,
     )
     alive_timeout = float(worker.app.conf.worker_proc_alive_timeout)

@@ -37,12 +37,14 @@ class Warden(Service):
     def run(self) -> None:
         """Look five times a second."""
         renewed_at = 0.0
+        warm = cold = False
         while not self.stopping:
-            # 0 is an exit code, and False is not.
-            if state.should_terminate is not None and state.should_terminate is not False:
-                self._worker.stop_soon(cold=True, exitcode=int(state.should_terminate))
-            elif state.should_stop is not None and state.should_stop is not False:
-                self._worker.stop_soon(exitcode=int(state.should_stop))
+            if not cold and _asked(state.should_terminate):
+                cold = warm = True
+                self._worker.stop_soon(cold=True, exitcode=int(state.should_terminate or 0))
+            elif not warm and _asked(state.should_stop):
+                warm = True
+                self._worker.stop_soon(exitcode=int(state.should_stop or 0))
             if self._worker.begun.condemned:
                 try:
                     self._worker.reincarnate()
@@ -52,3 +54,8 @@ class Warden(Service):
                 renewed_at = self._worker.begun.renewed_at
                 signals.heartbeat_sent.send(sender=self._worker.heart)
             self.wakeup.wait(0.2)
+
+
+def _asked(exitcode: int | None) -> bool:
+    # 0 is an exit code, and False is not.
+    return exitcode is not None and exitcode is not False

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,9 +16,8 @@ from pgtasks.app.modes import check_that_jobs_run
 from pgtasks.job import Job, Outcome
 from pgtasks.plugins.catalog import choose
 from pgtasks.storage import schema, workers
-from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import ACK_SETTINGS
-from pgtasks.worker import gates, identity, making, revocation, state, telling
+from pgtasks.worker import identity, making, revocation, state, telling
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.autoscale import bounds
 from pgtasks.worker.begun import BegunFile, remove_leftovers
@@ -28,7 +25,6 @@ from pgtasks.worker.books import Books
 from pgtasks.worker.consumer import Consumer
 from pgtasks.worker.fetcher import Fetcher
 from pgtasks.worker.gates import Gatekeeper
-from pgtasks.worker.handlers import install_signal_handlers
 from pgtasks.worker.heartbeat import Heartbeat, Keeper
 from pgtasks.worker.hooks import Hooks
 from pgtasks.worker.leader import Leader
@@ -37,8 +33,10 @@ from pgtasks.worker.mailbox import Mailbox
 from pgtasks.worker.pools.solo import SoloPool
 from pgtasks.worker.reporter import FREQUENCY, Reporter
 from pgtasks.worker.service import Service
+from pgtasks.worker.shutdown import install_signal_handlers
 from pgtasks.worker.stager import LIMIT, Stager
 from pgtasks.worker.steps import Stepped
+from pgtasks.worker.stopping import Stopping
 from pgtasks.worker.timer import Timer
 from pgtasks.worker.warden import Warden
 
@@ -52,11 +50,8 @@ __all__ = ["Worker", "install_signal_handlers"]
 
 logger = logging.getLogger("celery.worker")
 
-EX_OK = 0
-EX_SOFTWARE = 70
 
-
-class Worker(Hooks, Stepped, Books):
+class Worker(Stopping, Hooks, Stepped, Books):
     """Runs the jobs of some queues until it is told to stop.
 
     Args:
@@ -125,12 +120,10 @@ class Worker(Hooks, Stepped, Books):
         self.consumer = Consumer(self)
         self.steps = []
         self.started_at = time.time()
-        self.exitcode = EX_OK
+        self.prepare_to_stop()
         self.max_tasks_per_child = max_tasks_per_child or conf.worker_max_tasks_per_child
         self.max_memory_per_child = max_memory_per_child or conf.worker_max_memory_per_child
         self._ready_callback = ready_callback
-        self._ended = threading.Event()
-        self._stop_begun = threading.Lock()
         self._services: list[Service] = []
         self.heart: Heartbeat | Keeper
         self.leader: Leader | None
@@ -167,6 +160,7 @@ class Worker(Hooks, Stepped, Books):
                 pass
         finally:
             self.stop()
+            self.left.set()
         return self.exitcode
 
     def _build(self) -> None:
@@ -365,107 +359,6 @@ class Worker(Hooks, Stepped, Books):
             notifier.subscribe("pgtasks.queues", self.gates.tell),
         ]
 
-    def stop(
-        self,
-        in_sighandler: bool = False,
-        exitcode: int | None = None,
-        *,
-        cold: bool = False,
-    ) -> None:
-        """Stop: warm lets running jobs end, cold kills them.
-
-        What was claimed and not begun is handed back at once either way and costs no
-        attempt. A cold stop may overtake a warm one.
-
-        Args:
-            in_sighandler: It is called by a signal handler, and must not wait.
-            exitcode: The exit code of the process.
-            cold: Kill what runs.
-        """
-        if in_sighandler:
-            self.stop_soon(cold=cold, exitcode=exitcode)
-            return
-        if exitcode is not None:
-            self.exitcode = exitcode
-        if cold and not self._cold:
-            self._cold = True
-            self.pool.kill()
-        if not self._stop_begun.acquire(blocking=False):
-            return
-        signals.worker_shutting_down.send(
-            sender=self.hostname,
-            sig=None,
-            how="Cold" if cold else "Warm",
-            exitcode=self.exitcode,
-        )
-        began = time.monotonic()
-        self.on_close()
-        for unsubscribe in self._unsubscribe:
-            unsubscribe()
-        if self.autoscaler is not None and self.autoscaler.is_alive():
-            self.autoscaler.stop()
-        self.fetcher.stop()
-        self.stager.stop()
-        self.stop_steps(cold=cold)
-        self.fetcher.join()
-        self.rates.stop()
-        self.rates.join(5.0)
-        self.let_go()
-        if not cold:
-            self.pool.drain()
-            # The lease is renewed until the last job has ended and is written (R12).
-            self.pool.wait(None)
-        self.pool.stop()
-        if cold and self.pool.in_process:
-            self._give_up_running()
-        self.acker.flush(None if not cold else 10.0)
-        for service in reversed(self._services):
-            service.stop()
-        for service in reversed(self._services):
-            service.join(5.0)
-        if isinstance(self.heart, Keeper):
-            self.heart.stop()
-        try:
-            self.app.database.run(workers.stop(self.begun.worker), timeout=5.0)
-        except StorageError as error:
-            logger.warning("Could not sign off: %s", error)
-        self._ack_database.close()
-        if not self._held:
-            # Else whoever takes over what could not be written needs to know what had begun.
-            self.begun.remove()
-        telling.of_stop(self, list(self._held.values()), time.monotonic() - began)
-        state.workers.discard(self)
-        vars(self.app).pop("_consumer", None)
-        signals.worker_shutdown.send(sender=self)
-        self.on_stopped()
-        self._ended.set()
-
-    def terminate(self, in_sighandler: bool = False) -> None:
-        """Stop cold."""
-        self.stop(in_sighandler, cold=True)
-
-    def died(self, what: str, error: BaseException | None) -> None:
-        """A thread lost its duty: a worker that limps is worse than none."""
-        logger.critical("The worker cannot go on without its %s and stops.", what)
-        self.stop_soon(cold=True, exitcode=EX_SOFTWARE)
-
-    def stop_soon(self, *, cold: bool = False, exitcode: int | None = None) -> None:
-        """`stop` in a thread of its own, for those whom it waits for."""
-
-        def stop() -> None:
-            try:
-                self.stop(cold=cold, exitcode=exitcode)
-            except BaseException:
-                # A worker that cannot even stop would hang for ever: what it holds is
-                # rescued like that of any other worker that dies.
-                logger.critical("The worker could not stop in order.", exc_info=True)
-                self.exitcode = EX_SOFTWARE
-                self._ended.set()
-
-        # Not by Thread.start(), which waits for the thread: a signal's handler may run in
-        # gevent's hub, where nothing may wait.
-        _thread.start_new_thread(stop, ())
-
     def _on_news(self, queue: str | None) -> None:
         # The payload is a hint and nothing more (R26): whatever it says, look.
         if queue is None or queue == "":
@@ -505,17 +398,13 @@ class Worker(Hooks, Stepped, Books):
 
         return trace.execute(self.app, job, hostname=self.hostname)
 
-    def resized(self, places: int) -> None:
-        """The pool has this many places from now on; whoever lists workers shall see it."""
-        self.concurrency = places
-        self.fetcher.wakeup.set()
-        try:
-            gates.describe(self)
-        except StorageError as error:
-            logger.warning("Could not tell of %d places: %s", places, error)
+    def on_child_start(self) -> None:
+        """A child of the pool's is about to run tasks, in this process."""
+        self.app.log.set_up_child(self.hostname)
+        self.on_process_start()
 
     def on_process_start(self) -> None:
-        """Make this process one that runs tasks; called in each of them."""
+        """This process is about to run tasks."""
         self.app.set_current()
         self.app.set_default()
         self.app.loader.init_worker_process()

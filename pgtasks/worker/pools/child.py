@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks.job import Job, Outcome
 from pgtasks.storage.jobs import settle
 from pgtasks.worker.pools import parcel
+from pgtasks.worker.shutdown import install_debugger
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -64,7 +65,8 @@ class Child:
         slot = self._begun.slot(number)
         _set_signals(slot)
         # What `%(processName)s` shows in logs, as in Celery.
-        multiprocessing.current_process().name = f"ForkPoolWorker-{number + 1}"
+        process: Any = multiprocessing.current_process()
+        process.name, process.index = f"ForkPoolWorker-{number + 1}", number
         self._on_start()
         folder = self._begun.path.parent
         buffer = bytearray(parcel.LARGEST + 1024)
@@ -133,7 +135,9 @@ def _set_signals(slot: Slot) -> None:
     # what it means.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    install_debugger()
 
     def on_soft_limit(number: int, frame: FrameType | None) -> None:
         # Late by a hair it would hit the next job.

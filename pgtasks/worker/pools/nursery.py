@@ -19,7 +19,7 @@ import threading
 import warnings
 from collections.abc import Callable
 
-from pgtasks.worker.identity import die_with_parent
+from pgtasks.worker.identity import NOT_OURS, die_with_parent
 
 __all__ = ["Nursery"]
 
@@ -130,7 +130,7 @@ class _Template:
         os.set_blocking(ringer, False)
         signal.set_wakeup_fd(ringer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        for number in NOT_OURS:
             signal.signal(number, signal.SIG_IGN)
         while True:
             ready, _, _ = select.select([self._control.fileno(), bell], [], [])

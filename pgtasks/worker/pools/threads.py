@@ -139,9 +139,11 @@ class ThreadPool(Pool):
             self._draining = self._stopping = True
             threads = list(self._threads)
             self._changed.notify_all()
+        # One second for all of them: a cold stop leaves as many at work as there are.
+        deadline = time.monotonic() + 1.0
         for thread in threads:
             if thread is not threading.current_thread() and thread.is_alive():
-                thread.join(1.0)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def running(self) -> dict[int, tuple[int, float]]:
         """The jobs that the threads run now."""
