@@ -24,7 +24,6 @@ ADVICE = {
     "celery": "no module of that name has a counterpart. The documentation tells what to "
     "use instead, under 'Differences from Celery'; if that does not help, please open an "
     "issue.",
-    "celery.apps.multi": "start one 'pgtasks worker' each, with systemd or the like.",
     "celery.backends": "results are kept in PostgreSQL, and the setting 'result_backend' may "
     "stay as it is or go. Old results are read with Celery, in a process without the alias.",
     "celery.bin": "commands are found through celery.bin.celery; 'pgtasks --help' lists "

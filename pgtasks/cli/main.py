@@ -22,6 +22,7 @@ __all__ = ["Invocation", "main", "program"]
 
 COMMANDS = {
     "worker": ("pgtasks.cli.worker:worker", "Start a worker."),
+    "multi": ("pgtasks.cli.multi:multi", "Start several workers, stop them."),
     "beat": ("pgtasks.cli.beat:beat", "Send the tasks of a schedule when they are due."),
     "call": ("pgtasks.cli.call:call", "Call a task by its name."),
     "result": ("pgtasks.cli.result:result", "Show the result of a task."),
@@ -55,11 +56,9 @@ COMMANDS = {
     "demo": ("pgtasks.cli.demo:demo", "Run a program to its end, and check it."),
 }
 
-_LATER = "It comes with a later version."
 ABSENT = {
     "flower": "Flower does not know this broker. 'pgtasks events' shows tasks, and the view "
     "pgtasks.all_jobs has every job.",
-    "multi": f"{_LATER} Until then start one 'pgtasks worker' each, with systemd or the like.",
 }
 
 

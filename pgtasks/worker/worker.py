@@ -16,6 +16,7 @@ from pgtasks.app.modes import check_that_jobs_run
 from pgtasks.job import Job, Outcome
 from pgtasks.plugins.catalog import choose
 from pgtasks.storage import schema, workers
+from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import ACK_SETTINGS
 from pgtasks.worker import identity, making, revocation, state, telling
 from pgtasks.worker.acker import Acker
@@ -398,13 +399,22 @@ class Worker(Stopping, Hooks, Stepped, Books):
 
         return trace.execute(self.app, job, hostname=self.hostname)
 
+    def resized(self, places: int) -> None:
+        """The pool has this many places from now on; whoever lists workers shall see it."""
+        self.concurrency = places
+        self.fetcher.wakeup.set()
+        try:
+            gates.describe(self)
+        except StorageError as error:
+            logger.warning("Could not tell of %d places: %s", places, error)
+
     def on_child_start(self) -> None:
         """A child of the pool's is about to run tasks, in this process."""
         self.app.log.set_up_child(self.hostname)
         self.on_process_start()
 
     def on_process_start(self) -> None:
-        """This process is about to run tasks."""
+        """Make this process one that runs tasks; called in each of them."""
         self.app.set_current()
         self.app.set_default()
         self.app.loader.init_worker_process()

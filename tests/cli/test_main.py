@@ -67,7 +67,7 @@ def test_a_misspelt_option_is_recognized(run):
     assert "--concurrency" in refused.stderr
 
 
-@pytest.mark.parametrize("command", ["multi", "flower"])
+@pytest.mark.parametrize("command", ["flower"])
 def test_a_command_of_celerys_that_is_not_here_says_what_to_do(run, command):
     refused = run(command)
 
