@@ -666,7 +666,9 @@ NAMESPACES: dict[str, Any] = {
         "send_task_events": Option(
             False, "bool", "Workers send events about tasks.", old="CELERY_SEND_EVENTS"
         ),
-        "state_db": Option(None, "string", "Accepted: revoked ids are kept in PostgreSQL."),
+        "state_db": Option(
+            None, "string", "File for ids that a program revokes in `worker.state` itself."
+        ),
         "task_log_datefmt": Option(
             None, "string", "strftime format of dates in the logs of tasks."
         ),

@@ -15,14 +15,16 @@ import click
 from pgtasks import signals
 from pgtasks.app.detection import tell_of_idle
 from pgtasks.cli.invocation import STARTED_IN, Failure, Invocation, users_traceback
-from pgtasks.cli.process import become, log_file, pid_file, warn_of_root
+from pgtasks.cli.process import EX_CANTCREAT, become, log_file, pid_file, warn_of_root
 from pgtasks.cli.readiness import await_database
 from pgtasks.exceptions import SecurityWarning
+from pgtasks.platforms import set_mp_process_title, strargv
 from pgtasks.utils.nodenames import WORKER_DIRECT_QUEUE_FORMAT, node_format
 
 if TYPE_CHECKING:
     from pgtasks.app.base import Celery
     from pgtasks.cli.background import Detached
+    from pgtasks.worker.persistent import Persistent
     from pgtasks.worker.worker import Worker
 
 __all__ = ["Start"]
@@ -81,6 +83,7 @@ class Start:
         warning = warn_of_root(self.app.conf.accept_content or ())
         with pid_file(self._path("pidfile")):
             worker = self._make_worker()
+            statedb = self._open_statedb()
             custom_logging = self._set_up_logging(warning)
             tell_of_idle(self.app.conf)
             self.app.conf.maybe_warn_deprecated_settings()
@@ -98,9 +101,14 @@ class Start:
                 self.app.log.redirect_stdouts(self.app.conf.worker_redirect_stdouts_level)
             # No connection may be open when the worker forks; it opens its own later.
             self.app.database.close()
+            set_mp_process_title("pgtasks", f"({strargv(sys.argv)})", self.hostname)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, self._note_signal)
-            status = worker.start()
+            try:
+                status = worker.start()
+            finally:
+                if statedb is not None:
+                    statedb.save()
             self.app.loader.shutdown_worker()
             self._restarts = worker.restarts
             return status
@@ -133,6 +141,25 @@ class Start:
 
     def _filled_in(self, path: Any) -> str | None:
         return None if path is None else node_format(str(path), self.hostname)
+
+    def _open_statedb(self) -> Persistent | None:
+        """What a program has revoked in ``worker.state`` itself, kept from start to start."""
+        path = self.options["statedb"] or self.app.conf.worker_state_db
+        if not path:
+            return None
+        from pgtasks.worker import state
+
+        filled_in = self._filled_in(path)
+        try:
+            return state.Persistent(state, str(filled_in))
+        except Exception as error:
+            # Of whatever kind of file there is, which the system chooses.
+            raise Failure(
+                f"Cannot open the state database {filled_in}: {error}. Choose another place "
+                f"with --statedb, or delete it: ids that were revoked through the "
+                f"application are in PostgreSQL.",
+                EX_CANTCREAT,
+            ) from error
 
     def _configure(self) -> None:
         if self._settings:

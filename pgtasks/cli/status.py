@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from pgtasks.cli.alive import MAX_AGE, check
 from pgtasks.cli.inspect import NOBODY, destination_options, unavailable
 from pgtasks.cli.invocation import EX_UNAVAILABLE, Failure, Invocation
-from pgtasks.cli.options import Command
+from pgtasks.cli.options import Command, option
 from pgtasks.cli.output import clean
 from pgtasks.utils.text import pluralize, short_span
 
@@ -16,15 +17,58 @@ __all__ = ["status"]
 
 
 @click.command(cls=Command)
+@option(
+    "--alive",
+    group="Health Checks",
+    is_flag=True,
+    help="Do not ask the workers, but see when each last gave a sign of life: those of this "
+    "machine, or of --destination. Exits with 69 if one has not, or there are none.",
+)
+@option(
+    "--max-age",
+    group="Health Checks",
+    type=click.FloatRange(min=0, min_open=True),
+    default=MAX_AGE,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --alive: a sign of life that is older is none.",
+)
+@option(
+    "--local",
+    group="Health Checks",
+    is_flag=True,
+    help="With --alive: ask this machine and not the database, which may be down without "
+    "its workers being so.",
+)
 @destination_options
 @click.pass_context
 def status(
-    ctx: click.Context, timeout: float, destination: list[str] | None, as_json: bool
+    ctx: click.Context,
+    timeout: float,
+    destination: list[str] | None,
+    as_json: bool,
+    alive: bool,
+    max_age: float,
+    local: bool,
 ) -> None:
     """Show the workers that are there, and those that do not answer."""
+    invocation = ctx.ensure_object(Invocation)
+    if local and (destination or not alive):
+        raise click.UsageError(
+            "--local belongs to --alive, and knows no names: it means the workers that this "
+            "user has on this machine."
+        )
+    if alive:
+        check(
+            invocation,
+            destination=destination,
+            max_age=max_age,
+            local=local,
+            as_json=as_json,
+        )
+        return
     from pgtasks.storage import health, leaders, upkeep
 
-    invocation = ctx.ensure_object(Invocation)
     app, out = invocation.application, invocation.out
     # Colours and tables are for people; what programs read looks as Celery's does.
     shows = not as_json and not out.terminal

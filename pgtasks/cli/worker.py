@@ -87,7 +87,6 @@ WITHOUT_EFFECT = {
     "optimization": "-O",
     "pool_start_method": "--pool-start-method",
     "prefetch_multiplier": "--prefetch-multiplier",
-    "statedb": "--statedb",
     "without_gossip": "--without-gossip",
     "without_mingle": "--without-mingle",
 }
@@ -112,12 +111,13 @@ def _accepted(*names: str, group: str, why: str, **settings: Any) -> Callable[[A
     is_flag=True,
     help="Start it in the background.",
 )
-@_accepted(
+@option(
     "-S",
     "--statedb",
     group="Worker Options",
     metavar="PATH",
-    why="what it kept there is in the database.",
+    help="File for ids that a program revokes in celery.worker.state itself; all others are "
+    "in the database. Expands as --hostname does.",
 )
 @loglevel_option("Worker Options")
 @_accepted(

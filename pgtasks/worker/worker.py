@@ -14,6 +14,7 @@ from pgtasks import __version__, signals
 from pgtasks.app import app_or_default
 from pgtasks.app.modes import check_that_jobs_run
 from pgtasks.job import Job, Outcome
+from pgtasks.platforms import set_mp_process_title
 from pgtasks.plugins.catalog import choose
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
@@ -410,6 +411,7 @@ class Worker(Stopping, Hooks, Stepped, Books):
 
     def on_child_start(self) -> None:
         """A child of the pool's is about to run tasks, in this process."""
+        set_mp_process_title("pgtasks", hostname=self.hostname)
         self.app.log.set_up_child(self.hostname)
         self.on_process_start()
 

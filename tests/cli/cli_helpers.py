@@ -56,8 +56,11 @@ def write(path: Path, text: str) -> None:
 class LiveWorker:
     """``pgtasks worker`` as a process."""
 
-    def __init__(self, folder: Path, url: str, *options: str) -> None:
+    def __init__(
+        self, folder: Path, url: str, *options: str, ready_in: str | None = None
+    ) -> None:
         self.folder = folder
+        self._ready_in = folder / ready_in if ready_in else None
         self.path = folder / "worker.log"
         with self.path.open("wb") as log:
             self.process = subprocess.Popen(
@@ -83,6 +86,9 @@ class LiveWorker:
     def _is_ready(self) -> bool:
         ended = self.process.poll() is not None
         if " ready." in self.log():
+            return True
+        own = self._ready_in
+        if own is not None and own.exists() and " ready." in own.read_text():
             return True
         if ended:
             raise RuntimeError(f"The worker ended at once:\n{self.log()}")

@@ -335,3 +335,126 @@ def test_auto_counts_the_processors_that_may_be_used(given):
     assert identity.processors(given) == usable
     assert identity.processors("3") == identity.processors(3) == 3
     assert identity.processors(None) == os.cpu_count()
+
+
+# ── logs, files and names ───────────────────────────────────────────────────────────────
+
+SPEAKER = """
+import logging
+import multiprocessing
+import sys
+
+from pgtasks import Celery, signals
+from pgtasks.utils.log import get_task_logger
+from pgtasks.worker import state
+
+app = Celery("speaker")
+app.conf.worker_log_format = "W|%(levelname)s|%(name)s|%(message)s"
+app.conf.worker_task_log_format = "T|%(levelname)s|%(task_name)s|%(message)s"
+logger = get_task_logger(__name__)
+
+
+@app.task(name="tests.speak")
+def speak():
+    logger.info("by the task's logger")
+    logging.getLogger("library").warning("by a library")
+    logging.getLogger("celery.worker").info("by one of ours")
+    print("by print")
+    print("by stderr", file=sys.stderr)
+    return multiprocessing.current_process().index
+
+
+@app.task(name="tests.revoke_here")
+def revoke_here():
+    state.revoked.add("kept")
+
+
+@app.task(name="tests.is_revoked")
+def is_revoked():
+    return "kept" in state.revoked
+
+
+@signals.after_setup_task_logger.connect
+def add(logger, **kwargs):
+    handler = logging.FileHandler("added.log")
+    handler.setFormatter(logging.Formatter("A|%(message)s"))
+    logger.addHandler(handler)
+"""
+
+SPOKEN = [
+    "T|INFO|tests.speak|by the task's logger",
+    "W|WARNING|library|by a library",
+    "W|INFO|celery.worker|by one of ours",
+    "W|WARNING|celery.redirected|by print",
+    "W|WARNING|celery.redirected|by stderr",
+]
+
+
+def test_what_is_said_in_a_child_is_logged_by_the_settings(tmp_path, database_url, app):
+    write(tmp_path / "tasks.py", SPEAKER)
+    worker = LiveWorker(tmp_path, database_url, "-c", "1", "-C")
+    app.send_task("tests.speak").get(timeout=20)
+    worker.stop()
+
+    said = worker.log().splitlines()
+    assert [line for line in said if "|by " in line] == SPOKEN
+    # A receiver's handler, added before the children were forked, works in them.
+    assert "A|by the task's logger" in (tmp_path / "added.log").read_text().splitlines()
+
+
+def test_each_process_may_have_a_log_of_its_own(tmp_path, database_url, app):
+    write(tmp_path / "tasks.py", SPEAKER)
+    worker = LiveWorker(
+        tmp_path, database_url, "-n", "w1@here", "-c", "2", "-f", "%n%I.log",
+        "--pidfile", "%n-%i.pid", ready_in="w1.log",
+    )  # fmt: skip
+    pid = (tmp_path / "w1-0.pid").read_text()
+    answers = [app.send_task("tests.speak") for _ in range(6)]
+    numbers = {answer.get(timeout=20) for answer in answers}
+    worker.stop()
+
+    assert pid == f"{worker.process.pid}\n"
+    for number in numbers:
+        said = (tmp_path / f"w1-{number + 1}.log").read_text().splitlines()
+        count = said.count(SPOKEN[0])
+        assert count >= 1
+        assert [line for line in said if "|by " in line] == SPOKEN * count
+    assert "by " not in (tmp_path / "w1.log").read_text()
+
+
+def test_a_program_may_leave_prints_alone(tmp_path, database_url, app):
+    write(
+        tmp_path / "tasks.py",
+        SPEAKER + "\napp.conf.worker_redirect_stdouts = False\n",
+    )
+    worker = LiveWorker(tmp_path, database_url, "-c", "1", "-C")
+    app.send_task("tests.speak").get(timeout=20)
+    worker.stop()
+
+    said = worker.log().splitlines()
+    assert "by print" in said
+    assert "by stderr" in said
+    assert "celery.redirected" not in worker.log()
+
+
+def test_ids_that_a_program_revokes_itself_are_kept_in_a_file(tmp_path, database_url, app):
+    write(tmp_path / "tasks.py", SPEAKER)
+    words = ("-n", "w1@here", "-P", "solo", "--statedb", "%n-state")
+    worker = LiveWorker(tmp_path, database_url, *words)
+    app.send_task("tests.revoke_here").get(timeout=20)
+    assert worker.stop() == 0
+    again = LiveWorker(tmp_path, database_url, *words)
+
+    assert app.send_task("tests.is_revoked").get(timeout=20) is True
+    assert again.stop() == 0
+    assert list(tmp_path.glob("w1-state*"))
+
+
+def test_a_state_database_that_is_none_is_named(pgtasks, tmp_path, database_url):
+    (tmp_path / "state").write_text("no database")
+    refused = pgtasks(
+        "-A", "tasks", "worker", "-S", "state", PGTASKS_DATABASE_URL=database_url
+    )
+
+    assert refused.returncode == 73
+    assert "Cannot open the state database state: " in refused.stderr
