@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -12,7 +14,7 @@ import psycopg
 import pytest
 
 from fleet import Fleet
-from helpers import eventually
+from helpers import children, eventually
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
@@ -276,3 +278,24 @@ def test_a_worker_begins_anew_and_tells_where_its_threads_are(fleet: Fleet):
     fleet.wait(fleet.insert("quick", 3))
     assert fleet.stop(worker) == 0
     assert not (fleet.folder / "w0.pid").exists()
+
+
+def test_a_debugger_can_be_had_where_a_child_is(fleet: Fleet):
+    worker = fleet.start("-c", "1", CELERY_RDBSIG="1")
+    fleet.wait(fleet.insert("quick"))
+    [child] = children(worker.pid)
+
+    os.kill(child, signal.SIGUSR2)
+    told = eventually(
+        lambda: re.search(r"telnet (\S+) (\d+)", fleet.log(0)),
+        timeout=15,
+        message=lambda: fleet.log(0)[-3000:],
+    )
+    with socket.create_connection((told[1], int(told[2])), timeout=30) as debugger:
+        # It stops at the next line that the child comes to, which waits for a job.
+        ids = fleet.insert("quick", 2)
+        assert b"receive" in debugger.recv(1000)
+        debugger.sendall(b"continue\n")
+        fleet.wait(ids)
+
+    assert fleet.stop(worker) == 0
