@@ -30,9 +30,7 @@ from compat.conformance.verdict import (  # noqa: E402
 # Settings that are understood and wait for the part of pgtasks that obeys them.
 WAITING = {
     "worker_disable_prefetch": "a choice; now each worker looks ahead by what tasks take",
-    "worker_enable_soft_shutdown_on_idle": "soft shutdown",
     "worker_prefetch_multiplier": "a choice; now each worker looks ahead by what tasks take",
-    "worker_soft_shutdown_timeout": "soft shutdown",
     "worker_start_method": "a choice; now children are forked from a template process",
 }
 TITLES = {

@@ -576,10 +576,10 @@ NAMESPACES: dict[str, Any] = {
             False, "bool", "Accepted: a lost connection does not cost a worker its jobs."
         ),
         "soft_shutdown_timeout": Option(
-            0.0, "float", "Seconds between a warm shutdown and the cold one after it."
+            0.0, "float", "Seconds that a cold shutdown gives to what runs."
         ),
         "enable_soft_shutdown_on_idle": Option(
-            False, "bool", "Wait for them also when nothing runs."
+            False, "bool", "Wait for all of them, also when nothing runs."
         ),
         "concurrency": Option(
             None, "any", "Jobs that run at a time; None takes the number of processors."
