@@ -7,7 +7,7 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.worker import state
+from pgtasks.worker import identity, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,21 @@ class Hooks:
 
     def on_after_init(self, **kwargs: Any) -> None:
         """It has been made, with these options."""
+
+    def setup_defaults(
+        self,
+        concurrency: int | str | None = None,
+        pool: str | None = None,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take what it was not told from the settings; what is changed behind it stays so."""
+        conf = self.app.conf
+        self.concurrency = identity.processors(concurrency or conf.worker_concurrency)
+        self.pool_name = pool or conf.worker_pool or "prefork"
+        self.max_tasks_per_child = max_tasks_per_child or conf.worker_max_tasks_per_child
+        self.max_memory_per_child = max_memory_per_child or conf.worker_max_memory_per_child
 
     def on_start(self) -> None:
         """It is about to start its services."""

@@ -109,13 +109,18 @@ class Worker(Stopping, Hooks, Stepped, Books):
         self.hostname = hostname or f"celery@{socket.gethostname()}"
         self.queues = list(queues or [conf.task_default_queue])
         self._queue_limits = {**(conf.worker_queue_limits or {}), **(queue_limits or {})}
-        self.concurrency = identity.processors(concurrency or conf.worker_concurrency)
+        self.setup_defaults(
+            concurrency=concurrency,
+            pool=pool,
+            max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
+            **options,
+        )
         self.min_concurrency, self.max_concurrency = self.concurrency, self.concurrency
         self.autoscale = autoscale
         if autoscale:
             self.max_concurrency, self.min_concurrency = bounds(autoscale)
             self.concurrency = self.min_concurrency
-        self.pool_name = pool or conf.worker_pool or "prefork"
         self.options = options
         wanted = options.get("task_events")
         self.task_events = bool(conf.worker_send_task_events if wanted is None else wanted)
@@ -123,8 +128,6 @@ class Worker(Stopping, Hooks, Stepped, Books):
         self.steps = []
         self.started_at = time.time()
         self.prepare_to_stop()
-        self.max_tasks_per_child = max_tasks_per_child or conf.worker_max_tasks_per_child
-        self.max_memory_per_child = max_memory_per_child or conf.worker_max_memory_per_child
         self._ready_callback = ready_callback
         self._services: list[Service] = []
         self.heart: Heartbeat | Keeper

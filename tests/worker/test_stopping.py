@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from helpers import eventually
 from pgtasks import Celery, signals
+from pgtasks.apps.worker import Worker, install_worker_term_handler
 from pgtasks.contrib.testing.worker import start_worker
 from pgtasks.worker import state
 
@@ -68,6 +71,30 @@ def test_a_flag_stops_the_workers_of_the_process(
 
     assert worker.exitcode == code
     assert [each[0] for each in told] == [how]
+
+
+def test_a_program_may_have_a_signal_of_its_own_stop_a_worker(app, told, monkeypatch):
+    monkeypatch.setattr(state, "should_stop", None)
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        with start_worker(app, pool="threads", perform_ping_check=False) as worker:
+            install_worker_term_handler(worker, sig="SIGUSR2", exitcode=3)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            eventually(lambda: worker.ended, timeout=20)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+    assert worker.exitcode == 3
+    assert told[0] == ("Warm", "SIGUSR2", 3)
+
+
+def test_a_subclass_may_override_what_a_worker_is_told(app):
+    class Wide(Worker):
+        def setup_defaults(self, **kwargs):
+            super().setup_defaults(**kwargs)
+            self.concurrency = 7
+
+    assert Wide(app, concurrency=2, pool="solo").concurrency == 7
 
 
 def test_who_asks_first_says_the_exit_code_and_a_failure_overrides_it(app, told):
