@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
-from pgtasks.cli.invocation import Failure
+from pgtasks.cli.invocation import Failure, started_in
 
 __all__ = ["Detached", "Started", "detach"]
 
@@ -93,6 +93,8 @@ def _launch(
             stdout=subprocess.DEVNULL,
             stderr=said,
             start_new_session=True,
+            # The same words say where to go from there.
+            cwd=started_in(),
             pass_fds=[channel.fileno()],
             env={**os.environ, _CHANNEL: str(channel.fileno())},
         )

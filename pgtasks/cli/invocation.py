@@ -6,7 +6,9 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -21,9 +23,10 @@ from pgtasks.exceptions import CeleryCommandException
 __all__ = [
     "EX_CONFIG",
     "EX_UNAVAILABLE",
-    "STARTED_IN",
     "Failure",
     "Invocation",
+    "started_in",
+    "starting_here",
     "tell_preload_options",
     "users_traceback",
 ]
@@ -44,15 +47,26 @@ class Failure(CeleryCommandException):
         super().__init__(message, exit_code)
 
 
-def _folder() -> str | None:
+_started_in: ContextVar[str | None] = ContextVar("started_in", default=None)
+
+
+def started_in() -> str | None:
+    """The folder in which the command line was called, before any ``--workdir``."""
+    return _started_in.get()
+
+
+@contextmanager
+def starting_here() -> Iterator[None]:
+    """Note that the command line is called in the folder that we are in."""
     try:
-        return os.getcwd()
+        here = os.getcwd()
     except OSError:
-        return None  # it has been deleted
-
-
-STARTED_IN = _folder()
-"""Where the program was started, before any ``--workdir``."""
+        here = None  # it has been deleted
+    token = _started_in.set(here)
+    try:
+        yield
+    finally:
+        _started_in.reset(token)
 
 
 @dataclass

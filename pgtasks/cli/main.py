@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgtasks.cli.groups import Group
-from pgtasks.cli.invocation import EX_CONFIG, EX_UNAVAILABLE, Failure, Invocation
+from pgtasks.cli.invocation import (
+    EX_CONFIG,
+    EX_UNAVAILABLE,
+    Failure,
+    Invocation,
+    starting_here,
+)
 from pgtasks.cli.options import global_options
 from pgtasks.cli.output import clean
 
@@ -160,7 +166,8 @@ def main(
     named = _named.set(app)
     try:
         words = None if argv is None else list(argv)
-        status = group.main(args=words, standalone_mode=False)
+        with starting_here():
+            status = group.main(args=words, standalone_mode=False)
     except click.Abort as abort:
         click.echo("Aborted!", err=True)
         return 130 if isinstance(abort.__cause__, KeyboardInterrupt) else 1

@@ -14,7 +14,7 @@ import click
 
 from pgtasks import signals
 from pgtasks.app.detection import tell_of_idle
-from pgtasks.cli.invocation import STARTED_IN, Failure, Invocation, users_traceback
+from pgtasks.cli.invocation import Failure, Invocation, started_in, users_traceback
 from pgtasks.cli.process import EX_CANTCREAT, become, log_file, pid_file, warn_of_root
 from pgtasks.cli.readiness import await_database
 from pgtasks.exceptions import SecurityWarning
@@ -74,7 +74,7 @@ class Start:
 
             if self._background:
                 self._background.stay()
-            restart(STARTED_IN)
+            restart(started_in())
         return status
 
     def _run(self) -> int:

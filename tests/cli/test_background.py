@@ -266,3 +266,21 @@ def _below(pid: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in (task / "children").read_text().split()
     ]
+
+
+# ── a new start ─────────────────────────────────────────────────────────────────────────
+
+
+def test_it_begins_anew_where_it_was_and_as_the_process_that_it_was(start, folder):
+    (folder / "below").mkdir()
+    (folder / "tasks.py").rename(folder / "below/tasks.py")
+    words = ("--workdir", "below", *DAEMON[:4], "-f", "../%n.log", "--pidfile", "../%n.pid")
+    assert outcome(start(*words, "-c", "1"))[0] == 0
+    pid = pid_in(folder)
+
+    os.kill(pid, signal.SIGHUP)
+    log = folder / "bg.log"
+    eventually(lambda: log.read_text().count("bg@here ready.") == 2, timeout=30)
+
+    assert pid_in(folder) == pid
+    assert os.readlink(f"/proc/{pid}/cwd") == str(folder / "below")
