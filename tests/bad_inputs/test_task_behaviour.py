@@ -252,9 +252,10 @@ def a_deaf_task_is_ended_all_the_same(scene: Scene):
         task_id = workplace.call("deaf", queue="'deaf'")
         workplace.await_event(task_id, "deaf")
         [child] = children(crew.pid)
-        for word in ("warm shutdown", "cold shutdown"):
-            crew.process.send_signal(signal.SIGTERM)
-            eventually(lambda word=word: word in crew.log(), message=crew.log)
+        for number, word in ((signal.SIGTERM, "Warm"), (signal.SIGQUIT, "Cold")):
+            crew.process.send_signal(number)
+            text = f"worker: {word} shutdown (MainProcess)"
+            eventually(lambda text=text: text in crew.log(), message=crew.log)
         assert crew.process.wait(10) == 0
         assert not os.path.exists(f"/proc/{child}")
     job = workplace.job(task_id)

@@ -212,22 +212,6 @@ def test_sigterm_lets_running_jobs_end_and_hands_waiting_ones_back(fleet: Fleet,
     ]
 
 
-def test_the_second_sigterm_ends_a_worker_at_once(fleet: Fleet):
-    worker = fleet.start("-c", "2", "-Q", "journey")
-    early, safe = fleet.insert("nap", 1, "[60]"), fleet.insert("safe_nap", 1, "[60]")
-    eventually(lambda: len(fleet.events()) == 2)
-
-    worker.send_signal(signal.SIGTERM)
-    eventually(lambda: "warm shutdown" in fleet.log(0))
-    began = time.monotonic()
-    worker.send_signal(signal.SIGTERM)
-    worker.wait(10)
-
-    assert time.monotonic() - began < 10
-    assert fleet.states(early + safe) == {early[0]: "discarded", safe[0]: "available"}
-    assert fleet.query("select attempt from pgtasks.jobs") == [(0,)]
-
-
 def test_time_limits_end_the_job_that_they_are_meant_for(fleet: Fleet):
     fleet.start("-c", "1", "-Q", "journey")
     hard, soft = fleet.insert("overrun"), fleet.insert("soft_overrun")

@@ -39,6 +39,9 @@ def test_a_leader_that_was_stopped_past_its_lease_does_nothing_under_its_old_ter
     eventually(lambda: leading(fleet)[0] == 2, timeout=15)
     eventually(lambda: acts(fleet, 2) > 3)
     before = acts(fleet, 1)
+    # The office goes with a lease of its own; that it is dead may be seen a little later.
+    dead = "select dead_at is not null from pgtasks.workers where pid = %s"
+    eventually(lambda: fleet.query(dead, first.pid) == [(True,)], timeout=15)
     os.kill(first.pid, signal.SIGCONT)
     # It goes on as a new worker: long enough for everything that it had under way.
     eventually(lambda: "goes on as a new one" in fleet.log(0), timeout=15)
