@@ -165,11 +165,6 @@ def test_nodes_are_started_restarted_stopped_and_killed(pgtasks, tmp_path, datab
         assert started.stdout.count("OK") == 2
         first = pids()
         assert len(first) == 2
-        # Of the same name a second time: their pid files say that they run.
-        again = pgtasks("-A", "tasks", "multi", "start", *words, **env)
-        assert again.returncode == 1
-        assert again.stdout.count("* Child terminated with exit code 73") == 2
-
         restarted = pgtasks("-A", "tasks", "multi", "restart", *words, **env)
         assert restarted.returncode == 0, restarted.stderr
         assert len(pids()) == 2

@@ -422,21 +422,6 @@ def test_each_process_may_have_a_log_of_its_own(tmp_path, database_url, app):
     assert "by " not in (tmp_path / "w1.log").read_text()
 
 
-def test_a_program_may_leave_prints_alone(tmp_path, database_url, app):
-    write(
-        tmp_path / "tasks.py",
-        SPEAKER + "\napp.conf.worker_redirect_stdouts = False\n",
-    )
-    worker = LiveWorker(tmp_path, database_url, "-c", "1", "-C")
-    app.send_task("tests.speak").get(timeout=20)
-    worker.stop()
-
-    said = worker.log().splitlines()
-    assert "by print" in said
-    assert "by stderr" in said
-    assert "celery.redirected" not in worker.log()
-
-
 def test_ids_that_a_program_revokes_itself_are_kept_in_a_file(tmp_path, database_url, app):
     write(tmp_path / "tasks.py", SPEAKER)
     words = ("-n", "w1@here", "-P", "solo", "--statedb", "%n-state")
