@@ -21,10 +21,10 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,11 @@ def install_signal_handlers(worker: Stopping) -> None:
 class Attendant:
     """Hears the signals for a worker, and carries out what they mean in a thread.
 
+    The kernel gives a signal to any thread, and Python calls its handlers in the main one,
+    when that comes to its next instruction: in the pool solo a job may keep it from that for
+    an hour. So what counts is the byte that is written for each signal as it comes. It finds
+    no lock taken either, as a handler does by what it has interrupted.
+
     Args:
         worker: Who is served.
     """
@@ -70,71 +75,96 @@ class Attendant:
         self._worker = worker
         self._interrupted = False
         self._quits = 0
-        # Handlers run between any two instructions of the main thread, and may find any
-        # lock taken by what they have interrupted. To put into this needs none.
-        self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._mask = threading.local()
+        self._bell, self._ringer = socket.socketpair()
+        self._ringer.setblocking(False)
+        remapped = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
+        self._meanings: dict[int, Callable[[str], None]] = {
+            signal.SIGTERM: self._quit if remapped else self._term,
+            signal.SIGINT: self._interrupt,
+            signal.SIGQUIT: self._quit,
+            signal.SIGUSR1: _cry,
+        }
+        if not isatty(sys.stdout):
+            # Else it says that the terminal is closed, and nobody wants a worker for that.
+            self._meanings[signal.SIGHUP] = self._restart
 
     def install(self) -> None:
         """Set the handlers, and begin to attend."""
         self._worker.leaves_by_force = True
         threading.Thread(target=self._attend, name="pgtasks-signals", daemon=True).start()
-        remapped = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
-        signal.signal(signal.SIGTERM, self._on_quit if remapped else self._on_term)
-        signal.signal(signal.SIGINT, self._on_int)
-        signal.signal(signal.SIGQUIT, self._on_quit)
-        signal.signal(signal.SIGUSR1, self._on_cry)
-        if not isatty(sys.stdout):
-            # Else it says that the terminal is closed, and nobody wants a worker for that.
-            signal.signal(signal.SIGHUP, self._on_hang_up)
+        for number in self._meanings:
+            signal.signal(number, self._on_signal)
+        signal.set_wakeup_fd(self._ringer.fileno(), warn_on_full_buffer=False)
+        os.register_at_fork(
+            before=self._hold, after_in_parent=self._release, after_in_child=self._let_go
+        )
         install_debugger()
         # At its exit Python gives signals their defaults back, and one that comes late would
         # have a worker that has stopped in order end as if it had been killed.
         atexit.register(_hear_no_more)
 
-    # ── handlers: they say what they have to, and order the rest ────────────────────────
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Pass it on, if an event loop of a task's has the bytes sent to itself."""
+        ours = self._ringer.fileno()
+        theirs = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        if theirs != ours:
+            signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+            with contextlib.suppress(BlockingIOError):
+                self._ringer.send(bytes([number]))
 
-    def _on_term(self, number: int, frame: FrameType | None) -> None:
-        say(WARM)
-        self._order_warm(number, EX_OK)
+    # ── processes that tasks fork ───────────────────────────────────────────────────────
 
-    def _on_int(self, number: int, frame: FrameType | None) -> None:
-        if self._interrupted:
-            self._on_quit(number, frame)
-            return
-        self._interrupted = True
-        say(WILL_BE_COLD)
-        say(WARM)
-        self._order_warm(number, EX_FAILURE)
+    def _hold(self) -> None:
+        # What is sent to the new process must find it with handlers of its own.
+        self._mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, self._meanings)
 
-    def _on_quit(self, number: int, frame: FrameType | None) -> None:
-        self._interrupted = True
-        self._quits += 1
-        if self._quits > 2:
-            os._exit(EX_FAILURE)
-        say(AGAIN if self._quits == 1 else WAITING)
-        soft, sig = self._quits == 1, signal.Signals(number).name
-        self._orders.put(lambda: self._stop_cold(soft, sig))
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask.before)
 
-    def _on_hang_up(self, number: int, frame: FrameType | None) -> None:
-        self._orders.put(self._restart)
-
-    def _on_cry(self, number: int, frame: FrameType | None) -> None:
-        self._orders.put(_cry)
-
-    def _order_warm(self, number: int, exitcode: int) -> None:
-        sig = signal.Signals(number).name
-        self._orders.put(lambda: self._stop_warm(exitcode, sig))
+    def _let_go(self) -> None:
+        # In that process, which is not the worker: else it would hear what is not for it.
+        signal.set_wakeup_fd(-1)
+        for number in self._meanings:
+            python = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if python else signal.SIG_DFL)
+        self._release()
 
     # ── the thread ──────────────────────────────────────────────────────────────────────
 
     def _attend(self) -> None:
         while True:
-            order = self._orders.get()
-            try:
-                order()
-            except Exception:
-                # Whatever it was, the next signal must be heard.
-                logger.critical("A signal could not be heeded.", exc_info=True)
+            for number in self._bell.recv(64):
+                meaning = self._meanings.get(number)
+                try:
+                    if meaning is not None:
+                        meaning(signal.Signals(number).name)
+                except Exception:
+                    # Whatever it was, the next signal must be heard.
+                    logger.critical("A signal could not be heeded.", exc_info=True)
+
+    def _term(self, sig: str) -> None:
+        say(WARM)
+        self._stop_warm(EX_OK, sig)
+
+    def _interrupt(self, sig: str) -> None:
+        if self._interrupted:
+            self._quit(sig)
+            return
+        self._interrupted = True
+        say(WILL_BE_COLD)
+        say(WARM)
+        self._stop_warm(EX_FAILURE, sig)
+
+    def _quit(self, sig: str) -> None:
+        self._interrupted = True
+        self._quits += 1
+        if self._quits > 2:
+            os._exit(EX_FAILURE)
+        soft = self._quits == 1
+        say(AGAIN if soft else WAITING)
+        self._worker.restarts = False
+        self._worker.stop_soon(cold=True, soft=soft, sig=sig)
 
     def _stop_warm(self, exitcode: int, sig: str) -> None:
         self._worker.restarts = False
@@ -143,11 +173,7 @@ class Attendant:
         if state.should_stop is None:
             state.should_stop = exitcode
 
-    def _stop_cold(self, soft: bool, sig: str) -> None:
-        self._worker.restarts = False
-        self._worker.stop_soon(cold=True, soft=soft, sig=sig)
-
-    def _restart(self) -> None:
+    def _restart(self, sig: str) -> None:
         if IS_macOS:
             say(
                 "SIGHUP not supported: Restarting with SIGHUP is unstable on this platform!"
@@ -157,7 +183,7 @@ class Attendant:
             return
         say(f"Restarting pgtasks worker ({' '.join(sys.argv)})")
         self._worker.restarts = True
-        self._worker.stop_soon(exitcode=EX_OK, sig="SIGHUP")
+        self._worker.stop_soon(exitcode=EX_OK, sig=sig)
 
 
 def _hear_no_more() -> None:
@@ -165,7 +191,7 @@ def _hear_no_more() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _cry() -> None:
+def _cry(sig: str) -> None:
     # Late: it looks for psutil, which takes a moment to import.
     from pgtasks.utils.debug import cry
 

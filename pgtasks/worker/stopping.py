@@ -46,7 +46,7 @@ PATIENCE = 10.0
 no cold stop, and what is not written is rescued like the jobs of a worker that dies."""
 
 LEAVE = 2.0
-"""Seconds that the main thread has to leave behind a stop, before the process is ended."""
+"""Seconds that a job in the main thread has to let go of it, when it has been given up."""
 
 
 def say(text: str, file: Any = None) -> None:
@@ -210,7 +210,8 @@ class Stopping:
                 self._ended.set()
             # The main thread may be in a job that a cold stop has given up (pool solo).
             # It must not go on beside the one who runs it again.
-            if self.leaves_by_force and self._ended.is_set() and not self.left.wait(LEAVE):
+            given_up = self.leaves_by_force and self._ended.is_set() and self.pool.running()
+            if given_up and not self.left.wait(LEAVE):
                 os._exit(self.exitcode)
 
         # Not by Thread.start(), which waits for the thread: a signal's handler may run in
@@ -268,7 +269,7 @@ class Stopping:
         self.fetcher.stop()
         self.stager.stop()
         self.stop_steps(cold=cold)
-        self.fetcher.join()
+        self._until(self.fetcher.join)
         self.rates.stop()
         self.rates.join(5.0)
         self.let_go()
@@ -313,8 +314,9 @@ class Stopping:
         except StorageError as error:
             logger.warning("Could not sign off: %s", error)
         self._ack_database.close()
-        if not self._held:
-            # Else whoever takes over what could not be written needs to know what had begun.
+        if not self._held and self.fetcher.join(0):
+            # Else whoever takes over what could not be written, or whose claim is not
+            # answered yet, needs to know what had begun.
             self.begun.remove()
         telling.of_stop(self, list(self._held.values()), time.monotonic() - began)  # type: ignore[arg-type]
         state.workers.discard(self)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import psycopg
@@ -343,6 +344,7 @@ SPEAKER = """
 import logging
 import multiprocessing
 import sys
+import time
 
 from pgtasks import Celery, signals
 from pgtasks.utils.log import get_task_logger
@@ -362,6 +364,15 @@ def speak():
     print("by print")
     print("by stderr", file=sys.stderr)
     return multiprocessing.current_process().index
+
+
+@app.task(name="tests.end_a_process")
+def end_a_process():
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join(30)
+    return process.exitcode
 
 
 @app.task(name="tests.revoke_here")
@@ -431,6 +442,9 @@ def test_ids_that_a_program_revokes_itself_are_kept_in_a_file(tmp_path, database
     again = LiveWorker(tmp_path, database_url, *words)
 
     assert app.send_task("tests.is_revoked").get(timeout=20) is True
+    # A process that a task has forked gets its signals for itself.
+    assert app.send_task("tests.end_a_process").get(timeout=40) == -signal.SIGTERM
+    assert again.process.poll() is None
     assert again.stop() == 0
     assert list(tmp_path.glob("w1-state*"))
 
