@@ -105,9 +105,10 @@ def test_random_mixes_of_signals_lose_nothing_and_run_nothing_twice(fleet: Fleet
     twice = [each for each in once + long if events[each].count("start") > 1]
     assert twice == [], seed
     for each in once + long:
-        # What is given up had begun, and not ended; what had not begun runs.
+        # What is given up had begun, and may have come to its end without having said so;
+        # what had not begun runs.
         if states[each] == "discarded":
-            assert events[each] == ["start"], seed
+            assert events[each][:1] == ["start"], seed
             assert fleet.errors(each)[-1]["kind"] == "WorkerLostError"
         else:
             assert events[each] == ["start", "end"], seed
