@@ -114,6 +114,7 @@ class Stopping:
         self._stop_begun = False
         self._cold_asked = False
         self._cooled_at = 0.0
+        self._killed: set[int] = set()
         self._hurry = threading.Event()
         self._cooled = threading.Event()
         self._ended = threading.Event()
@@ -252,6 +253,7 @@ class Stopping:
                 # nothing runs, the processes of the pool end in order.
                 self.pool.drain()
                 if not self.pool.wait(0):
+                    self._killed = set(self.pool.running())
                     self.pool.kill()
             finally:
                 self._cooled_at = time.monotonic()
@@ -301,7 +303,8 @@ class Stopping:
     def _give_up_running(self) -> None:
         """Settle what threads run that nobody can stop; it ends with the process."""
         self.acker.flush(1.0)
-        running = self.pool.running()
+        # Also what the pool could make end, and does not report as it was killed.
+        running = self._killed.union(self.pool.running())
         for job in list(self._held.values()):
             if job.id in running:
                 self.lost(job, 0)
