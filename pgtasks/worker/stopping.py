@@ -90,7 +90,6 @@ class Stopping:
         heart: Heartbeat | Keeper
         consumer: Consumer
         autoscaler: Any
-        rates: Service
         _services: list[Service]
         _unsubscribe: list[Callable[[], None]]
         _ack_database: Database
@@ -101,7 +100,6 @@ class Stopping:
         on_close: Callable[[], None]
         on_stopped: Callable[[], None]
         lost: Callable[[Job, int], None]
-        let_go: Callable[[], None]
 
     exitcode: int
     restarts = False
@@ -272,9 +270,10 @@ class Stopping:
         self.stager.stop()
         self.stop_steps(cold=cold)
         self._until(self.fetcher.join)
-        self.rates.stop()
-        self.rates.join(5.0)
-        self.let_go()
+        books: Any = self
+        books.rates.stop()
+        books.rates.join(5.0)
+        books.let_go()
         self.pool.drain()
         # The lease is renewed until the last job has ended and is written (R12).
         self._until(self.pool.wait, lambda: self.pool.in_process)

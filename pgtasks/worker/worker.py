@@ -19,7 +19,7 @@ from pgtasks.plugins.catalog import choose
 from pgtasks.storage import schema, workers
 from pgtasks.storage.errors import StorageError
 from pgtasks.storage.jobs import ACK_SETTINGS
-from pgtasks.worker import identity, making, revocation, state, telling
+from pgtasks.worker import gates, identity, making, revocation, state, telling
 from pgtasks.worker.acker import Acker
 from pgtasks.worker.autoscale import bounds
 from pgtasks.worker.begun import BegunFile, remove_leftovers
