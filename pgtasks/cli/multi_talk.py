@@ -18,24 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["HELP", "USAGE", "Teller", "TermLogger"]
 
 USAGE = """\
-usage: {prog_name} start <node1 node2 nodeN|range> [worker options]
-       {prog_name} stop <n1 n2 nN|range> [-SIG (default: -TERM)]
-       {prog_name} stopwait <n1 n2 nN|range> [-SIG (default: -TERM)]
-       {prog_name} restart <n1 n2 nN|range> [-SIG] [worker options]
-       {prog_name} kill <n1 n2 nN|range>
+Usage: {prog_name} COMMAND NODES [WORKER OPTIONS]
 
-       {prog_name} show <n1 n2 nN|range> [worker options]
-       {prog_name} get hostname <n1 n2 nN|range> [worker options]
-       {prog_name} names <n1 n2 nN|range>
-       {prog_name} expand template <n1 n2 nN|range>
-       {prog_name} help
+NODES are names, as in 'mails reports', or a number: 3 stands for celery1 to celery3.
 
-Behind the command there may also stand:
+    start         start them                  restart       stop them, start them anew
+    stop          tell them to stop           stopwait      and wait until they have
+    kill          SIGKILL, jobs and all       stop_verify   the same as stopwait
+    show          print what start would do   names         print their names
+    get NODE …    print how one is started    expand TEXT … fill in %h, %n, %d
+    help          more of this
 
-    * --nosplash:   Leave out the line with the version.
-    * --quiet:      Say less.
-    * --verbose:    Say more.
-    * --no-color:   No colours.
+stop, stopwait and restart take the signal as an option: -INT, -QUIT; TERM by default.
+Of --quiet, --verbose, --nosplash and --no-color each says how much is printed.
 """
 
 HELP = """\
@@ -61,13 +56,13 @@ Start several workers on this machine, stop them, start them anew.
 
   Options for some nodes have those behind a colon: names, numbers, numbers from-to.
 
-    $ pgtasks -A proj multi start 10 -l INFO -Q:1-3 images,video -Q:4,5 data -Q default
-    $ pgtasks -A proj multi start image video data -c 3 -c:image 10
+    $ pgtasks -A proj multi start 4 -l INFO -Q:1-2 mailers -Q:3 reports,imports -Q default
+    $ pgtasks -A proj multi start mails reports imports -c 2 -c:mails 8
 
   Names may be whole ones. Else the host is this one, or --hostname (--suffix), and
   what stands before them is --prefix; before numbers, --range-prefix.
 
-    $ pgtasks -A proj multi start foo@worker.example.com bar@%h
+    $ pgtasks -A proj multi start mails@worker.example.com reports@%h
     $ pgtasks -A proj multi start 2 --range-prefix=worker --hostname=example.com
 
   --cmd is what starts a node in place of '-m pgtasks worker --detach', --append

@@ -89,7 +89,7 @@ def test_an_option_for_a_node_that_there_is_not_is_refused(nodes):
 
     assert status == 1
     assert "There is no node" in tool.complained.getvalue()
-    assert "usage: pgtasks multi start" in said
+    assert "Usage: pgtasks multi COMMAND" in said
 
 
 def test_a_value_with_blanks_stays_one_word():
@@ -129,7 +129,7 @@ def test_it_prints_names_commands_and_texts():
         "-m pgtasks worker"
     )
     assert tool("get", "nobody@here", "2", *FILES)[0] == 1
-    assert "-Q:1-3 images,video" in tool("help")[1]
+    assert "-Q:1-2 mailers" in tool("help")[1]
 
 
 def test_what_is_no_command_is_said(capsys):
@@ -138,7 +138,7 @@ def test_what_is_no_command_is_said(capsys):
     said = capsys.readouterr()
 
     assert "Invalid command: begin" in said.err
-    assert "usage: pgtasks multi start" in said.out
+    assert "Usage: pgtasks multi COMMAND" in said.out
 
 
 def test_options_before_the_command_are_for_the_workers(capsys):
