@@ -18,6 +18,7 @@ from pgtasks.app.traceinfo import get_actual_ignore_result
 from pgtasks.exceptions import CDeprecationWarning
 from pgtasks.result import EagerResult
 from pgtasks.utils.functional import arity_greater
+from pgtasks.utils.imports import symbol_by_name
 
 __all__ = [
     "X_DEATH_HEADERS",
@@ -200,8 +201,16 @@ class Task(TaskCalls[P, R]):
     # ── being an object ─────────────────────────────────────────────────────────────────
 
     def start_strategy(self, app: Any, consumer: Any, **kwargs: Any) -> Any:
-        """Celery's hook into its consumer; ours asks nobody."""
-        return None
+        """What handles Celery's messages of this task, for programs that receive them.
+
+        The worker takes rows and does not ask.
+
+        Args:
+            app: The application.
+            consumer: Who receives; see `pgtasks.worker.strategy.default`.
+            **kwargs: For the strategy.
+        """
+        return symbol_by_name(self.Strategy)(self, app, consumer, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name: the receiver takes the task from its own registry, after importing the

@@ -43,7 +43,7 @@ class TaskOptions:
     OperationalError: ClassVar[Any] = _OperationalError()
 
     #: What stands for a run in a worker, and what would make one; for those who read them.
-    Strategy: Any = "celery.worker.strategy:default"
+    Strategy: Any = "pgtasks.worker.strategy:default"
     Request: Any = "pgtasks.worker.request:Request"
 
     _app: Any = None

@@ -278,7 +278,7 @@ class TestWhatItSays:
                 "results are kept in PostgreSQL",
             ),
             ("celery.concurrency.eventlet", "celery.concurrency.eventlet", "gevent"),
-            ("celery.worker.strategy", "celery.worker.strategy", "jobs are rows"),
+            ("celery.worker.pidbox", "celery.worker.pidbox", "jobs are rows"),
             (
                 "celery.worker.consumer.delayed_delivery",
                 "celery.worker.consumer.delayed_delivery",
