@@ -49,16 +49,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+SIZES = ("COLUMNS", "LINES")
+
+
 @pytest.fixture
 def start(folder: Path, database_url: str) -> Iterator[Callable[..., Any]]:
     """Starts the command; ended with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*words: str, **options: Any) -> subprocess.Popen[bytes]:
+        # What a test before this one has left of a window's size counts more to curses than
+        # the window.
+        left = {name: value for name, value in os.environ.items() if name not in SIZES}
         process = subprocess.Popen(
             [sys.executable, "-m", "pgtasks", "-A", "proj", "events", *words],
             cwd=folder,
-            env={**os.environ, "PGTASKS_DATABASE_URL": database_url, "TERM": "xterm"},
+            env={**left, "PGTASKS_DATABASE_URL": database_url, "TERM": "xterm"},
             **options,
         )
         started.append(process)
