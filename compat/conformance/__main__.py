@@ -6,10 +6,12 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from compat.conformance import report
 from compat.conformance.adapted import load_adapted, unmapped
+from compat.conformance.integration import FOLDER
 from compat.conformance.packages import CELERY, DJANGO_CELERY_BEAT
 from compat.conformance.suite import Suite
 from compat.conformance.targets import CLASSES, Targets
@@ -24,15 +26,18 @@ def main(argv: list[str] | None = None) -> int:
     targets = Targets.load(package.targets)
     # All of the tests of another package that apply are its bar.
     bars = load_bars() if package is CELERY else {path: ["P0"] for path in targets.files}
-    where = options.where or (list(bars) if options.bars else ["t/unit"])
-    files = targets.below(where, options.classes)
+    folder = FOLDER if options.integration else "t/unit"
+    below = [path for path in bars if path.startswith(folder)]
+    where = options.where or (below if options.bars else [folder])
+    files = targets.below([place.partition("::")[0] for place in where], options.classes)
     if not files:
         print(f"No test of class {', '.join(options.classes)} below {' '.join(where)}.")
         return 2
+    only = parts(where)
     started = time.monotonic()
     try:
         workshop = Workshop.open(package, fresh=options.fresh)
-        suite = Suite(workshop, targets, options.classes, options.timeout)
+        suite = Suite(workshop, targets, options.classes, options.timeout, only)
         run = suite.run(files, progress=lambda text: print(text, flush=True))
     except Trouble as trouble:
         print(f"conformance: {trouble}", file=sys.stderr)
@@ -47,12 +52,24 @@ def main(argv: list[str] | None = None) -> int:
         report.failures(run)
     if options.no_check:
         return 0
-    ran = bars_of(run, bars, options.classes)
+    # Part of a file tells nothing about its bar.
+    whole = {path: names for path, names in bars.items() if path not in only}
+    ran = bars_of(run, whole, options.classes)
     complaints = judge(run, targets, ran, load_ledger())
     if "A1" in options.classes:
         complaints += unmapped(load_adapted(), workshop.path / "suite", run, targets)
     report.complaints(complaints, list(ran))
     return 1 if complaints else 0
+
+
+def parts(where: Sequence[str]) -> dict[str, list[str]]:
+    """Of the places that are tests, not files: the tests by file."""
+    found: dict[str, list[str]] = {}
+    for place in where:
+        path, colons, _ = place.partition("::")
+        if colons:
+            found.setdefault(path, []).append(place)
+    return found
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -63,7 +80,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "where",
         nargs="*",
-        help="files or directories of the suite, such as t/unit/app (default: t/unit)",
+        help="files or directories of the suite, such as t/unit/app, or tests, such as "
+        "t/integration/test_canvas.py::test_chain (default: t/unit)",
+    )
+    parser.add_argument(
+        "--integration",
+        action="store_true",
+        help="run t/integration, with a worker over a PostgreSQL: a quarter of an hour",
     )
     parser.add_argument(
         "--classes",

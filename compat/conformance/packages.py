@@ -46,6 +46,7 @@ CELERY = Package(
         "msgpack",
         "pydantic",
         "pyyaml",
+        "psutil",
         "redis",
         "tblib",
         "psycopg[binary]",

@@ -58,4 +58,9 @@ def _counts(
 
 
 def _row(name: str, cells: Sequence[str]) -> None:
-    print(f"{name:22}" + "".join(f"{cell:>12}" for cell in cells))
+    print(f"{_short(name):22}" + "".join(f"{cell:>12}" for cell in cells))
+
+
+def _short(group: str) -> str:
+    """A group that is a file goes by its name, which is long enough."""
+    return group.rpartition("/")[2].removesuffix(".py") if group.endswith(".py") else group

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compat.conformance.integration import FOLDER, integration
 from compat.conformance.targets import Targets, group_of
 from compat.conformance.workshop import Workshop
 
@@ -48,15 +50,29 @@ class Run:
 
 
 class Suite:
-    """The suite in its workshop."""
+    """The suite in its workshop.
+
+    Args:
+        workshop: Where it is.
+        targets: The classes of its tests.
+        classes: Those that are run.
+        timeout: Seconds that a test may take, if it does not say itself.
+        only: By file, the ids of the tests that are run of it; all of other files.
+    """
 
     def __init__(
-        self, workshop: Workshop, targets: Targets, classes: Sequence[str], timeout: float
+        self,
+        workshop: Workshop,
+        targets: Targets,
+        classes: Sequence[str],
+        timeout: float,
+        only: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.workshop = workshop
         self.targets = targets
         self.classes = classes
         self.timeout = timeout
+        self.only = only or {}
 
     def run(self, files: Iterable[str], progress: Callable[[str], object]) -> Run:
         """Run the files, group by group."""
@@ -65,29 +81,40 @@ class Suite:
         groups: dict[str, list[str]] = {}
         for path in run.files:
             groups.setdefault(group_of(path), []).append(path)
-        for group, members in groups.items():
-            progress(f"{group}: {self.targets.count(members, self.classes)} tests …")
-            started = time.monotonic()
-            self._run_group(group, members, run)
-            run.seconds[group] = round(time.monotonic() - started, 1)
+        with ExitStack() as stack:
+            servers: dict[str, str] = {}
+            for group, members in groups.items():
+                progress(f"{group}: {self.targets.count(members, self.classes)} tests …")
+                started = time.monotonic()
+                if group.startswith(FOLDER) and not servers:
+                    servers = stack.enter_context(integration(self.workshop))
+                environment = servers if group.startswith(FOLDER) else {}
+                self._run_group(group, members, run, environment)
+                run.seconds[group] = round(time.monotonic() - started, 1)
         return run
 
-    def _run_group(self, group: str, files: list[str], run: Run) -> None:
+    def _run_group(
+        self, group: str, files: list[str], run: Run, surroundings: Mapping[str, str]
+    ) -> None:
         name = group.replace("/", "-")
         log = self.workshop.logs / f"{name}.log"
         record = self.workshop.logs / f"{name}.jsonl"
         record.write_bytes(b"")
         record.chmod(0o666)
         environment = {
+            **surroundings,
             "PGTASKS_CONFORMANCE_CLASSES": ",".join(self.classes),
             "PGTASKS_CONFORMANCE_RECORD": str(record),
             "PGTASKS_CONFORMANCE_TARGETS": self.workshop.package.targets,
         }
+        chosen = [name for path in files for name in self.only.get(path, [path])]
         process = self.workshop.start(
-            [*PYTEST, f"--timeout={self.timeout}", *files], environment, log
+            [*PYTEST, f"--timeout={self.timeout}", *chosen], environment, log
         )
         # A test that hangs ends by its own timeout; this is for an interpreter that does.
         patience = self.timeout * 3 + 2 * self.targets.count(files, self.classes)
+        if surroundings:
+            patience += 8 * self.targets.count(files, self.classes)
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -112,10 +139,11 @@ class Suite:
 
 
 #: The alias comes first of all plugins. Those of a Celery that is installed, and
-#: pytest's cache, stay out.
+#: pytest's cache, stay out; and what runs tests again that fail: they have to pass at once.
 PYTEST = [
     *("-m", "pytest", "-q", "--tb=short", "-rfE"),
     *("-p", "conformance.plugin", "-p", "no:celery", "-p", "no:pytest_celery"),
+    *("-p", "celery.contrib.pytest", "-p", "no:rerunfailures"),
     *("-p", "no:cacheprovider", "--continue-on-collection-errors"),
 ]
 

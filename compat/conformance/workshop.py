@@ -80,26 +80,28 @@ class Workshop:
         return cls(path, python, drop_to, package)
 
     def start(
-        self, arguments: Sequence[str], environment: dict[str, str], log: Path
+        self, arguments: Sequence[str], environment: dict[str, str], log: Path | None
     ) -> subprocess.Popen[bytes]:
-        """Start Python in the suite's directory, as an ordinary user if we are root."""
+        """Start Python in the suite's directory, as an ordinary user if we are root.
+
+        Without a log we talk with it through pipes.
+        """
         inherited = {name: os.environ.get(name) for name in ("PATH", "LANG", "TZ")}
         kept = {name: value for name, value in inherited.items() if value is not None}
-        kept.update(environment, HOME=str(self.suite), PYTHONPATH=str(self.source))
+        kept.update(HOME=str(self.suite), PYTHONPATH=str(self.source))
+        kept.update(environment)
         identity: dict[str, Any] = {}
         if self.drop_to is not None:
             identity = {"user": self.drop_to, "group": _group_of(self.drop_to)}
             identity["extra_groups"] = []
+        identity.update(cwd=self.suite, env=kept)
+        command = [str(self.python), *arguments]
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        if log is None:
+            return subprocess.Popen(command, stdin=pipe, stdout=pipe, **identity)
         with log.open("wb") as output:
-            return subprocess.Popen(
-                [str(self.python), *arguments],
-                cwd=self.suite,
-                env=kept,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                **identity,
-            )
+            both = {"stdout": output, "stderr": subprocess.STDOUT}
+            return subprocess.Popen(command, stdin=null, **both, **identity)
 
 
 # ── place ───────────────────────────────────────────────────────────────────
@@ -183,7 +185,9 @@ def _interpreter(drop_to: int | None) -> str:
 def _environment(path: Path, base: str, package: Package) -> Path:
     """A virtual environment with everything but Celery; made anew when its list changes."""
     python = path / "bin" / "python"
-    requirements = sorted({*package.requirements, *_project()["dependencies"]})
+    project = _project()
+    ours = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
+    requirements = sorted({*package.requirements, *ours})
     wanted = json.dumps([base, platform.platform(), requirements])
     stamp = path / "stamp"
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from compat.conformance import __main__ as command
-from compat.conformance.__main__ import arguments
+from compat.conformance.__main__ import arguments, parts
+from compat.conformance.integration import lifted
 from compat.conformance.packages import DJANGO_CELERY_BEAT
 from compat.conformance.report import complaints, table
 from compat.conformance.suite import Result, Run
@@ -68,10 +69,12 @@ class TestTargets:
             ("t/unit/app/test_x.py", "t/unit/app"),
             ("t/unit/contrib/django/test_task.py", "t/unit/contrib"),
             ("t/unit/test_canvas.py", "t/unit"),
-            ("t/integration/test_canvas.py", "t/integration"),
+            ("t/integration/test_canvas.py", "t/integration/test_canvas.py"),
         ],
     )
-    def test_files_are_counted_by_directory(self, path, group):
+    def test_files_are_counted_by_directory_those_with_a_worker_by_themselves(
+        self, path, group
+    ):
         assert group_of(path) == group
 
     def test_those_of_celery_are_all_there(self):
@@ -262,3 +265,30 @@ class TestTheReport:
 
 def test_classes_can_be_written_small():
     assert arguments().parse_args(["--classes", "p0,a1"]).classes == ["P0", "A1"]
+
+
+class TestIntegration:
+    def test_the_gates_of_redis_are_lifted_and_nothing_else(self):
+        gated = (
+            "        if not manager.app.conf.result_backend.startswith('redis'):\n"
+            "            raise pytest.skip('Requires redis result backend.')\n"
+            '        if not app.conf.result_backend.startswith("redis"):\n'
+            "        if app.conf.result_backend.startswith('rpc'):\n"
+        )
+
+        assert lifted(gated) == (
+            "        if False:\n"
+            "            raise pytest.skip('Requires redis result backend.')\n"
+            "        if False:\n"
+            "        if app.conf.result_backend.startswith('rpc'):\n"
+        )
+        assert lifted(lifted(gated)) == lifted(gated)
+
+    def test_places_may_be_single_tests(self):
+        where = [
+            "t/unit",
+            "t/integration/test_x.py::one",
+            "t/integration/test_x.py::two[1]",
+        ]
+
+        assert parts(where) == {"t/integration/test_x.py": where[1:]}
