@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks import signals, states
 from pgtasks.app.interruption import limit_reached
-from pgtasks.app.traceinfo import printable
+from pgtasks.app.traceinfo import LOG_RECEIVED, printable
 from pgtasks.app.turns import key_of_turn
 from pgtasks.job import Job, Outcome
 from pgtasks.storage import queues, revocations
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Books"]
 
 logger = logging.getLogger("celery.worker")
+received = logging.getLogger("celery.worker.strategy")
+"""Celery's name for who tells of jobs that come in."""
 
 MOST_REASONS = 10_000
 """Revoked jobs whose reasons are remembered."""
@@ -104,16 +106,11 @@ class Books:
         self._run(self.rates.admit(jobs))
 
     def _run(self, jobs: list[Job]) -> None:
-        debug = logger.isEnabledFor(logging.DEBUG)
         for job in jobs:
             self.totals[job.task] += 1
             state.total_count[job.task] += 1
-            if debug:
-                logger.debug(
-                    "Task %s[%s] received", printable(job.task), printable(job.task_id)
-                )
         state.all_total_count[0] += len(jobs)
-        if signals.task_received.receivers:
+        if signals.task_received.receivers or received.isEnabledFor(logging.INFO):
             self._tell_received(jobs)
         if self.reporter is not None and self.reporter.awake:
             self.reporter.received(jobs)
@@ -125,8 +122,17 @@ class Books:
     def _tell_received(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             request = self._request(job)
-            if request is not None:
-                signals.task_received.send(sender=self.consumer, request=request)
+            if request is None:
+                continue
+            signals.task_received.send(sender=self.consumer, request=request)
+            shown = {
+                "id": printable(request.id),
+                "name": printable(request.name),
+                "args": request.argsrepr,
+                "kwargs": request.kwargsrepr,
+                "eta": request.eta,
+            }
+            received.info(LOG_RECEIVED, shown, extra={"data": shown})
 
     def _request(self, job: Job) -> Request | None:
         from pgtasks.worker.request import Request
@@ -252,6 +258,8 @@ class Books:
                 if (key := key_of_turn(held.headers)) is not None:
                     turns.append(key)
             again = again or settlement.state in ("scheduled", "retryable")
+            if settlement.state == "completed":
+                state.successful_requests.add(settlement.task_id)
         self._requests.settled(batch)
         if self._obeyed or state.revoked:
             self._forget_revocations(batch)

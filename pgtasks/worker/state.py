@@ -82,8 +82,7 @@ revoked_stamps: dict[str, list[Any]] = {}
 
 
 successful_requests: Any = LimitedSet(maxlen=SUCCESSFUL_MAX, expires=SUCCESSFUL_EXPIRES)
-"""Ids of tasks that succeeded in this process lately, while the setting
-``worker_deduplicate_successful_tasks`` is on."""
+"""Ids of tasks that succeeded lately in the workers of this process, or in their children."""
 
 
 class Requests(Set["Request"]):

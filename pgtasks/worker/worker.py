@@ -135,6 +135,11 @@ class Worker(Stopping, Hooks, Stepped, Books):
         self._unsubscribe: list[Callable[[], None]] = []
         self.on_after_init(**options)
 
+    @property
+    def pool_cls(self) -> type[Pool]:
+        """The class of its pool."""
+        return by_name(self.pool_name)
+
     # ── life ────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> int:

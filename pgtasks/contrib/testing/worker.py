@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks._state import _set_task_join_will_block
 from pgtasks.app import app_or_default
 from pgtasks.app.connection import keeps_jobs_in_memory
+from pgtasks.contrib.testing.child_logs import ChildLogs
 from pgtasks.contrib.testing.in_memory import MemoryWorker
 from pgtasks.result import allow_join_result
 from pgtasks.utils.dispatch import Signal
@@ -150,6 +151,20 @@ class _DatabaseWorker(TestWorkController, Worker):
     def _make_timers(self, plugins: Sequence[Plugin]) -> list[Service]:
         # The schedule of a program is not what its tests wait for.
         return super()._make_timers([each for each in plugins if each.name != "cron"])
+
+    _child_logs: ChildLogs | None = None
+
+    def start(self) -> int:
+        """Work until stopped; what children log comes here meanwhile."""
+        if "prefork" not in self.pool_cls.__module__:
+            return super().start()
+        with ChildLogs().carried() as self._child_logs:
+            return super().start()
+
+    def _on_ready(self, worker: Any) -> None:
+        if self._child_logs is not None:
+            self._child_logs.listen()
+        super()._on_ready(worker)
 
 
 class _MemoryWorker(TestWorkController, MemoryWorker):

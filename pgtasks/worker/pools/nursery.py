@@ -38,7 +38,9 @@ class Nursery:
         run_child: Callable[[socket.socket, int], None],
         before_fork: Callable[[], object] = lambda: None,
     ) -> None:
-        others = [each.name for each in threading.enumerate() if each.name != "MainThread"]
+        # In a test the worker itself is in a thread.
+        mine = threading.main_thread(), threading.current_thread()
+        others = [each.name for each in threading.enumerate() if each not in mine]
         if others:
             warnings.warn(
                 f"The application started threads while it was imported ({', '.join(others)}). "
