@@ -10,7 +10,7 @@ job state         task state         leaves to
 ``scheduled``     PENDING            available, cancelled
 ``available``     PENDING            executing, cancelled
 ``suspended``     PENDING            available, cancelled
-``executing``     RECEIVED, STARTED  completed, retryable, scheduled, discarded,
+``executing``     PENDING, STARTED   completed, retryable, scheduled, discarded,
                   or a custom one    cancelled, available
 ``retryable``     RETRY              available, cancelled
 ``completed``     SUCCESS
@@ -154,7 +154,7 @@ STATUS_OF_JOB_STATE = {
     SCHEDULED: PENDING,
     AVAILABLE: PENDING,
     SUSPENDED: PENDING,
-    EXECUTING: RECEIVED,
+    EXECUTING: PENDING,
     RETRYABLE: RETRY,
     COMPLETED: SUCCESS,
     DISCARDED: FAILURE,

@@ -46,7 +46,7 @@ def test_every_job_state_shows_as_one_of_celerys() -> None:
 
 
 def test_a_row_that_says_more_is_believed() -> None:
-    assert states.status_of("executing") == "RECEIVED"
+    assert states.status_of("executing") == "PENDING"
     assert states.status_of("executing", "PROGRESS") == "PROGRESS"
 
 
