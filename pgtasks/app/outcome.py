@@ -20,11 +20,14 @@ from pgtasks.exceptions import PayloadTooLarge, TaskRevokedError
 from pgtasks.job import Job, NewJob, Outcome
 from pgtasks.result import traced_by_worker
 from pgtasks.serialization import is_signed
+from pgtasks.utils.log import get_logger
 
 if TYPE_CHECKING:
     from pgtasks.app.context import Context
 
 __all__ = ["Ending", "current", "error_of", "note_progress", "storable", "store_for"]
+
+logger = get_logger("celery.app.trace")
 
 _ending: ContextVar[Ending | None] = ContextVar("pgtasks.ending", default=None)
 
@@ -231,8 +234,25 @@ class Ending:
             outcome.traceback = outcome.error.traceback
         self._fail_the_rest(request, exc, traceback)
         if call_errbacks and request is not None and request.errbacks and not self.again:
+            if store_result and self.settles:
+                self._show_failure(task_id, exc, traceback, request, state)
             with self.gather():
                 self._backend._call_task_errbacks(request, exc, traceback)
+
+    def _show_failure(
+        self, task_id: str, exc: Any, traceback: str | None, request: Context, state: str
+    ) -> None:
+        """Let errbacks that are called here see how the task ended, before its row says it."""
+        calls = getattr(self._backend, "calls_errbacks_here", None)
+        if calls is None or not calls(request.errbacks):
+            return
+        try:
+            self._backend.store_result(
+                task_id, exc, state, traceback=traceback, request=request
+            )
+        except Exception as error:
+            # They would see it pending; that they are called at all is worth more.
+            logger.debug("Failure of %s not shown to its errbacks: %r", task_id, error)
 
     def _fail_the_rest(
         self, request: Context | None, exc: BaseException, traceback: str | None

@@ -155,6 +155,22 @@ class FailureMixin:
 
     # ── who is told ─────────────────────────────────────────────────────────────────────
 
+    def calls_errbacks_here(self, errbacks: Iterable[Any]) -> bool:
+        """Whether any of these is called in this process, and not sent as a task."""
+        return any(self._calls_here(self._errback(each)) for each in errbacks)
+
+    def _errback(self, errback: Any) -> Any:
+        errback = self.app.signature(errback)
+        if not errback._app:
+            errback._app = self.app
+        return errback
+
+    def _calls_here(self, errback: Any) -> bool:
+        try:
+            return _is_called_here(errback)
+        except NotRegistered:
+            return False  # Another worker may know it.
+
     def _call_task_errbacks(
         self, request: Any, exc: BaseException, traceback: str | None
     ) -> None:
@@ -168,14 +184,8 @@ class FailureMixin:
 
         sent = []
         for errback in request.errbacks:
-            errback = self.app.signature(errback)
-            if not errback._app:
-                errback._app = self.app
-            try:
-                here = _is_called_here(errback)
-            except NotRegistered:
-                here = False  # Another worker may know it.
-            if not here:
+            errback = self._errback(errback)
+            if not self._calls_here(errback):
                 sent.append(errback)
                 continue
             try:
