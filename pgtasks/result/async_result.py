@@ -116,16 +116,25 @@ class AsyncResult(TaskMeta, ResultTree, Generic[R]):
 
         transactions.assert_committed(self.app, [self])
         self.backend.add_pending_result(self)
-        return self.backend.wait_for_pending(  # type: ignore[no-any-return]
-            self,
-            timeout=timeout,
-            interval=interval,
-            on_interval=_all_of(hooks),
-            no_ack=no_ack,
-            propagate=propagate,
-            callback=callback,
-            on_message=on_message,
-        )
+        try:
+            return self.backend.wait_for_pending(  # type: ignore[no-any-return]
+                self,
+                timeout=timeout,
+                interval=interval,
+                on_interval=_all_of(hooks),
+                no_ack=no_ack,
+                propagate=propagate,
+                callback=callback,
+                on_message=on_message,
+            )
+        except TimeoutError:
+            raise
+        except Exception:
+            if follow_parents and propagate and self.parent:
+                # The one before it may have failed since the last look, and this one
+                # because of it: then what that raised is what happened, not a ChordError.
+                self._maybe_reraise_parent_error()
+            raise
 
     wait = get
 
