@@ -342,12 +342,11 @@ class _chord(Signature[R], Generic[R]):
             warnings.warn(BODY_ONLY, CPendingDeprecationWarning, stacklevel=2)
         last: Any = self
         while True:
-            for task in getattr(last.tasks, "tasks", last.tasks) or ():
-                if to_header:
-                    task.link_error(errback.clone(immutable=True))
-                if isinstance(task, _chord):
-                    # One in the header does with it as this one does.
-                    task.link_error(errback)
+            # A chord in the header that fails fails this one, which calls it: once.
+            for task in (
+                (getattr(last.tasks, "tasks", last.tasks) or ()) if to_header else ()
+            ):
+                task.link_error(errback.clone(immutable=True))
             if type(last.body) is not _chord:
                 break
             last = last.body
