@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, DistributionFinder
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 from pgtasks_celery import billiard
@@ -105,7 +105,7 @@ class AliasFinder(MetaPathFinder):
             )
         is_package = real.submodule_search_locations is not None
         loader = AliasLoader(real.name, leads_on=fullname in PACKAGES)
-        return ModuleSpec(fullname, loader, is_package=is_package)
+        return ModuleSpec(fullname, loader, origin=real.origin, is_package=is_package)
 
     def find_distributions(
         self,
@@ -150,6 +150,13 @@ class AliasLoader(Loader):
         if self.leads_on and not hasattr(module, "__path__"):
             module.__path__ = []
         return module
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """The code of the module, which ``python -m celery`` runs."""
+        spec = importlib.util.find_spec(self.name)
+        get_code = getattr(None if spec is None else spec.loader, "get_code", None)
+        code: CodeType | None = None if get_code is None else get_code(self.name)
+        return code
 
     def exec_module(self, module: ModuleType) -> None:
         """Give the module back its own identity, which the import has overwritten."""

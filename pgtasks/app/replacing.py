@@ -43,7 +43,8 @@ def replace(task: Any, sig: Any) -> Any:
         )
     if isinstance(sig, _chain) and not sig.tasks:
         raise ImproperlyConfigured(
-            f"{task.name} cannot be replaced with an empty chain, which has no result."
+            f"Cannot replace with an empty chain, which has no result: {task.name} needs at "
+            f"least one task in its place."
         )
     sig = _with_one_result(task.app, sig)
     if not request.is_eager:

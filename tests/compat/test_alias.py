@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pgtasks import __version__
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -60,6 +62,15 @@ class TestOneModuleUnderTwoNames:
         """)
 
         assert printed == "True True True"
+
+    def test_the_package_can_be_run_as_a_program(self, run):
+        printed = run("""
+            import runpy, sys
+            sys.argv = ["celery", "--version"]
+            runpy.run_module("celery", run_name="__main__", alter_sys=True)
+        """)
+
+        assert printed == __version__
 
     def test_classes_are_identical_whichever_name_came_first(self, run):
         printed = run("""
