@@ -164,6 +164,16 @@ class ResultSet(Members):
                 values.append(value)
         return values
 
+    def _raise_what_came_before(self) -> None:
+        """Raise what failed before these tasks, which is why they have failed as well."""
+        before = []
+        parent = getattr(self, "parent", None)
+        while parent is not None:
+            before.append(parent)
+            parent = parent.parent
+        for each in reversed(before):
+            each.maybe_throw()
+
     def join_native(
         self,
         timeout: float | None = None,
@@ -200,6 +210,7 @@ class ResultSet(Members):
                         member._keep(meta)
                 value = meta["result"]
                 if propagate and meta["status"] in states.PROPAGATE_STATES:
+                    self._raise_what_came_before()
                     raise value
             if callback:
                 callback(task_id, value)
