@@ -59,7 +59,9 @@ class Hooks:
     ) -> None:
         """Take what it was not told from the settings; what is changed behind it stays so."""
         conf = self.app.conf
-        self.concurrency = identity.processors(concurrency or conf.worker_concurrency)
+        places = concurrency or conf.worker_concurrency
+        self.concurrency = identity.processors(places)
+        self._places_chosen = places == "auto"
         self.pool_name = pool or conf.worker_pool or "prefork"
         self.max_tasks_per_child = max_tasks_per_child or conf.worker_max_tasks_per_child
         self.max_memory_per_child = max_memory_per_child or conf.worker_max_memory_per_child

@@ -153,6 +153,12 @@ class Worker(Stopping, Hooks, Stepped, Books):
         self.rates.on_death = self.died
         self.rates.reset()
         telling.of_start(self)
+        if self._places_chosen:
+            logger.info(
+                "worker_concurrency='auto' resolved to %d (pool=%s)",
+                self.concurrency,
+                self.pool_name,
+            )
         state.workers.add(self)
         self.on_start()
         try:
