@@ -77,6 +77,7 @@ logger = logging.getLogger("celery.worker.control")
 LONGEST = 1024
 """Characters of arguments that are shown as text."""
 
+TIMER_PRIORITY = 6
 MOST_SCHEDULED = 1000
 
 DEFAULT_TASK_INFO_ITEMS = ("exchange", "routing_key", "rate_limit")
@@ -111,8 +112,14 @@ def report(state: State, **kwargs: Any) -> Any:
 )
 def conf(state: State, with_defaults: bool = False, **kwargs: Any) -> Any:
     """The settings, with secrets masked."""
+    settings = state.app.conf
+    old = settings.deprecated_settings
     return jsonify(
-        state.app.conf.table(with_defaults=bool(with_defaults)),
+        {
+            **settings.table(with_defaults=bool(with_defaults)),
+            "deprecated_settings": sorted(old) if old else None,
+            "include": list(settings.include or ()),
+        },
         keyfilter=lambda key: isinstance(key, str) and not key.startswith("__"),
         unknown_type_filter=saferepr,
     )
@@ -275,7 +282,8 @@ def scheduled(state: State, **kwargs: Any) -> Any:
     return [
         {
             "eta": datetime.fromtimestamp(job.scheduled_at, timezone.utc).isoformat(),
-            "priority": job.priority,
+            # Celery's, of what waits for its time; the job's own is in the request.
+            "priority": TIMER_PRIORITY,
             "request": _task(state, job),
         }
         for job in state.app.database.run(query, timeout=5.0)

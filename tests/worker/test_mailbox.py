@@ -502,7 +502,8 @@ def test_scheduled_jobs_are_the_next_ones_of_the_workers_queues(app, desk):
     entries = app.control.inspect(timeout=10).scheduled()["w@here"]
 
     assert [entry["request"]["id"] for entry in entries] == ["first", "second"]
-    assert entries[0]["priority"] == 3
+    assert entries[0]["priority"] == 6
+    assert entries[0]["request"]["delivery_info"]["priority"] == 3
     request = entries[1]["request"]
     assert (request["args"], request["kwargs"]) == ([1], {"x": 2})
     due = datetime.fromisoformat(entries[0]["eta"])
