@@ -18,7 +18,7 @@ from pgtasks.storage.jobs import Settlement, settle
 from pgtasks.worker import state, verdicts
 from pgtasks.worker.custom_requests import CustomRequests
 from pgtasks.worker.rates import RateLimits
-from pgtasks.worker.revocation import carries
+from pgtasks.worker.revocation import carries, is_stamped
 from pgtasks.worker.turns import Turns
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ class Books:
         jobs = self._turns.admit(jobs)
         for job in jobs:
             self._held[job.id] = job
+        if any(map(is_stamped, jobs)):
+            # That their stamps are revoked may have been said before they were sent.
+            self._hear()
         if (
             state.revoked
             or state.revoked_stamps

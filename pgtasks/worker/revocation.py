@@ -19,6 +19,7 @@ from pgtasks.worker.panel import State, control_command, inspect_command
 __all__ = [
     "carries",
     "forgive",
+    "is_stamped",
     "prepare",
     "revoke",
     "revoke_by_stamped_headers",
@@ -102,9 +103,14 @@ def revoke_by_stamped_headers(
     return {"ok": f"headers {dict(found)} revoked"}
 
 
+def is_stamped(job: Job) -> bool:
+    """Whether a job may have stamps."""
+    return job.headers is not None and '"stamps"' in job.headers
+
+
 def carries(job: Job, stamps: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
     """Which of these stamps a job has, by the name of the header."""
-    if not job.headers or '"stamps"' not in job.headers:
+    if not is_stamped(job) or job.headers is None:
         return {}
     try:
         told = serialization.loads(job.headers).get("stamps") or {}

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from helpers import eventually
-from pgtasks import chord
+from pgtasks import chord, group
 from pgtasks.app.traceinfo import LOG_FAILURE, LOG_RECEIVED, LOG_SUCCESS
 from pgtasks.contrib.testing.app import setup_default_app
 from pgtasks.contrib.testing.worker import start_worker
-from pgtasks.exceptions import ChordError, ImproperlyConfigured
+from pgtasks.exceptions import ChordError, ImproperlyConfigured, TaskRevokedError
 from pgtasks.worker import state
 from pgtasks.worker.pools.prefork import PreforkPool
 
@@ -165,6 +165,10 @@ def test_a_chord_raises_what_its_member_raised(work):
         result = chord([work.add.si(1, 1) | work.fail.si()], work.pid.s()).delay()
         with pytest.raises(ValueError, match="burnt"):
             result.get(timeout=30)
+        several = group(work.pid.s(), work.pid.s())
+        result = chord([work.add.si(1, 1), work.fail.si()], several).delay()
+        with pytest.raises(ValueError, match="burnt"):
+            result.get(timeout=30)
 
 
 def test_an_errback_of_a_chord_is_called_once_though_one_in_its_header_fails(
@@ -183,6 +187,18 @@ def test_an_errback_of_a_chord_is_called_once_though_one_in_its_header_fails(
     eventually(lambda: (tmp_path / "notes").exists(), timeout=30)
     eventually(lambda: not work.worker.held(), timeout=30)
     assert (tmp_path / "notes").read_text() == "called\n"
+
+
+def test_what_was_revoked_by_its_stamps_before_it_was_sent_does_not_run(work):
+    for number in range(20):
+        stamped = work.pid.s()
+        stamped.stamp(order=f"order-{number}")
+        result = stamped.freeze()
+        result.revoke_by_stamped_headers(headers={"order": [f"order-{number}"]})
+        stamped.apply_async()
+        with pytest.raises(TaskRevokedError):
+            result.get(timeout=30)
+    assert isinstance(work.pid.delay().get(timeout=30), int)
 
 
 def test_nothing_takes_the_place_of_a_task_that_is_replaced_with_nothing(work):
