@@ -109,7 +109,10 @@ def arguments() -> argparse.ArgumentParser:
         help="run the tests of django-celery-beat instead of Celery's own",
     )
     parser.add_argument(
-        "--timeout", type=float, default=120, help="seconds that one test may take"
+        "--timeout",
+        type=float,
+        help="seconds that one test may take (default: 120, of "
+        "the integration tests, which wait for what must not come, 600)",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="download and install everything anew"

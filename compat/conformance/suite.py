@@ -56,7 +56,8 @@ class Suite:
         workshop: Where it is.
         targets: The classes of its tests.
         classes: Those that are run.
-        timeout: Seconds that a test may take, if it does not say itself.
+        timeout: Seconds that a test may take, if it does not say itself; by default as many
+            as its kind needs.
         only: By file, the ids of the tests that are run of it; all of other files.
     """
 
@@ -65,7 +66,7 @@ class Suite:
         workshop: Workshop,
         targets: Targets,
         classes: Sequence[str],
-        timeout: float,
+        timeout: float | None,
         only: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.workshop = workshop
@@ -107,20 +108,23 @@ class Suite:
             "PGTASKS_CONFORMANCE_RECORD": str(record),
             "PGTASKS_CONFORMANCE_TARGETS": self.workshop.package.targets,
         }
+        timeout = self.timeout or (600 if surroundings else 120)
+        more = WITH_A_WORKER if surroundings else []
         chosen = [name for path in files for name in self.only.get(path, [path])]
         process = self.workshop.start(
-            [*PYTEST, f"--timeout={self.timeout}", *chosen], environment, log
+            [*PYTEST, *more, f"--timeout={timeout}", *chosen], environment, log
         )
         # A test that hangs ends by its own timeout; this is for an interpreter that does.
-        patience = self.timeout * 3 + 2 * self.targets.count(files, self.classes)
-        if surroundings:
-            patience += 8 * self.targets.count(files, self.classes)
+        each = 10 if surroundings else 2
+        patience = timeout * 3 + each * self.targets.count(files, self.classes)
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
+            run.unloadable[group] = f"did not end within {patience:.0f} s and was killed"
+        finally:
+            # Also when the runner is told to stop: a worker of theirs must not stay.
             process.kill()
             process.wait()
-            run.unloadable[group] = f"did not end within {patience:.0f} s and was killed"
         self._read(record, run)
         if not any(group_of(test.partition("::")[0]) == group for test in run.tests):
             run.unloadable.setdefault(group, _end_of(log))
@@ -139,13 +143,16 @@ class Suite:
 
 
 #: The alias comes first of all plugins. Those of a Celery that is installed, and
-#: pytest's cache, stay out; and what runs tests again that fail: they have to pass at once.
+#: pytest's cache, stay out.
 PYTEST = [
     *("-m", "pytest", "-q", "--tb=short", "-rfE"),
     *("-p", "conformance.plugin", "-p", "no:celery", "-p", "no:pytest_celery"),
-    *("-p", "celery.contrib.pytest", "-p", "no:rerunfailures"),
     *("-p", "no:cacheprovider", "--continue-on-collection-errors"),
 ]
+
+#: With the fixtures that make a worker, and without what runs tests again that fail: they
+#: have to pass at once.
+WITH_A_WORKER = ["-p", "celery.contrib.pytest", "-p", "no:rerunfailures"]
 
 
 def _end_of(log: Path) -> str:
