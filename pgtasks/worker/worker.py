@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pgtasks.plugins.base import Plugin
     from pgtasks.storage.leaders import Seat
     from pgtasks.worker.autoscale import Autoscaler
+    from pgtasks.worker.pools.base import Pool
 
 __all__ = ["Worker", "install_signal_handlers"]
 
@@ -138,6 +139,8 @@ class Worker(Stopping, Hooks, Stepped, Books):
     @property
     def pool_cls(self) -> type[Pool]:
         """The class of its pool."""
+        from pgtasks.worker.pools import by_name
+
         return by_name(self.pool_name)
 
     # ── life ────────────────────────────────────────────────────────────────────────────
