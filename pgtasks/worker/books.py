@@ -65,6 +65,10 @@ class Books:
     consumer: Consumer
     reporter: Reporter | None = None
 
+    received_level = logging.DEBUG
+    """At which level it is logged that a job came in. Celery's is INFO; one line a job, of its
+    end, is enough for a log that people read."""
+
     def __init__(
         self, app: Celery, *, soft_limit: float | None, hard_limit: float | None
     ) -> None:
@@ -113,7 +117,7 @@ class Books:
             self.totals[job.task] += 1
             state.total_count[job.task] += 1
         state.all_total_count[0] += len(jobs)
-        if signals.task_received.receivers or received.isEnabledFor(logging.INFO):
+        if signals.task_received.receivers or received.isEnabledFor(self.received_level):
             self._tell_received(jobs)
         if self.reporter is not None and self.reporter.awake:
             self.reporter.received(jobs)
@@ -135,7 +139,7 @@ class Books:
                 "kwargs": request.kwargsrepr,
                 "eta": request.eta,
             }
-            received.info(LOG_RECEIVED, shown, extra={"data": shown})
+            received.log(self.received_level, LOG_RECEIVED, shown, extra={"data": shown})
 
     def _request(self, job: Job) -> Request | None:
         from pgtasks.worker.request import Request

@@ -5,6 +5,7 @@ Those are rows of a database, or in memory where the app says ``memory://``.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -151,6 +152,9 @@ class _DatabaseWorker(TestWorkController, Worker):
     def _make_timers(self, plugins: Sequence[Plugin]) -> list[Service]:
         # The schedule of a program is not what its tests wait for.
         return super()._make_timers([each for each in plugins if each.name != "cron"])
+
+    #: Celery's: tests look for what they know.
+    received_level = logging.INFO
 
     _child_logs: ChildLogs | None = None
 
