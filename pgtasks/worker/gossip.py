@@ -95,7 +95,7 @@ def heartbeat(state: State, **kwargs: Any) -> None:
 @inspect_command()
 def clock(state: State, **kwargs: Any) -> Any:
     """The logical clock."""
-    return {"clock": state.app.clock.value}
+    return {"clock": state.app.clock.forward()}
 
 
 @inspect_command(visible=False)
