@@ -291,7 +291,7 @@ class PostgresBackend(BaseBackend):
         """
         if not task_ids:
             return set()
-        query, before = _marking(task_ids, ancestors)
+        query, before = _marking(task_ids, ancestors, rows)
         found = self.app.database.run(query, retry=True)
         return {
             task_id
@@ -357,7 +357,8 @@ class PostgresBackend(BaseBackend):
             while True:
                 woken.clear()
                 if not marked or row is None:
-                    query, before = _marking([task_id], ancestors)
+                    rows = {} if row is None else {task_id: row}
+                    query, before = _marking([task_id], ancestors, rows)
                     found = await database.run(query, retry=True)
                     marked = row is not None or not found.isdisjoint(
                         before.get(task_id, ())
@@ -388,21 +389,29 @@ class PostgresBackend(BaseBackend):
 
 
 def _ancestors(result: Any) -> list[str]:
-    """The ids of the tasks before this result in its chain; not those of groups."""
+    """The ids of the tasks and of the groups before this result in its chain."""
     ids = []
     while (result := getattr(result, "parent", None)) is not None:
-        if hasattr(result, "_cache"):
-            ids.append(result.id)
+        ids.append(result.id)
     return ids
 
 
 def _marking(
-    task_ids: Iterable[str], ancestors: Mapping[str, Sequence[str]]
+    task_ids: Iterable[str],
+    ancestors: Mapping[str, Sequence[str]],
+    rows: Mapping[str, Result],
 ) -> tuple[Query[set[str]], dict[str, Sequence[str]]]:
-    """The query that marks ``task_ids``, and those ancestors of theirs that it asks."""
+    """The query that marks ``task_ids``, and those ancestors of theirs that it asks.
+
+    Of a task that has its row, such as the body of a chord, nobody before it is asked.
+    """
     from pgtasks.storage import results
 
-    before = {each: ancestors[each] for each in task_ids if ancestors.get(each)}
+    before = {
+        each: ancestors[each]
+        for each in task_ids
+        if ancestors.get(each) and each not in rows
+    }
     if before:
         return results.await_descendants(sorted(task_ids), before), before
     return results.await_(sorted(task_ids)), before

@@ -116,11 +116,13 @@ def await_descendants(
 
     Args:
         task_ids: The jobs.
-        ancestors: For those of them that follow from others in a chain: which these are.
+        ancestors: For those of them that follow from others in a chain: which these are;
+            groups among them stand for the bodies of their chords.
 
     Returns:
-        The ids of the jobs and the ancestors that are there, unfinished. Where one of the
-        ancestors of a job is among them, its end is certain to be told.
+        The ids of the jobs and the ancestors that are there, unfinished, and of groups that
+        a body waits for. Where one of the ancestors of a job is among them, its end is
+        certain to be told.
     """
     heirs: dict[str, list[str]] = {}
     for task_id, before in ancestors.items():
@@ -131,7 +133,11 @@ def await_descendants(
         "ancestors": list(heirs),
         "ancestry": json.dumps(heirs),
     }
-    return Query(SQL["await_descendants"], params, lambda rows: set(_first_column(rows)))
+    return Query(SQL["await_descendants"], params, _known)
+
+
+def _known(rows: Sequence[Row]) -> set[str]:
+    return {id for row in rows for id in row[:2] if id is not None}
 
 
 def forget(task_ids: Sequence[str]) -> Query[list[str]]:

@@ -66,17 +66,20 @@ where job.id = any(array(select id from unawaited))
 returning job.task_id, set_config('synchronous_commit', 'off', true)
 
 -- name: await_descendants
--- The same for ids that have no row yet: they are left with the jobs before them, which
--- hand them on with each acknowledgement. Found are those that live, so that what follows
+-- The same for ids that have no row yet: they are left with the jobs before them, or with
+-- those that wait for the groups before them, which hand them on with each acknowledgement. Found are those that live, so that what follows
 -- from them is sure to know.
 with given as materialized (
     select %(ancestry)s::jsonb as ancestry
 ),
 found as materialized (
-    select job.id, job.task_id, job.awaited, job.heralds, given.ancestry -> job.task_id as heirs
+    select job.id, job.task_id, job.awaits, job.awaited, job.heralds,
+           coalesce(given.ancestry -> job.task_id, '[]')
+           || coalesce(given.ancestry -> job.awaits, '[]') as heirs
     from given
     cross join pgtasks.jobs as job
     where job.task_id = any(%(ancestors)s::text[]) or job.task_id = any(%(task_ids)s::text[])
+       or job.awaits = any(%(ancestors)s::text[])
     order by job.id + 0
     for update of job
 ),
@@ -86,7 +89,7 @@ told as (
         heralds = array(
             select unnest(job.heralds)
             union
-            select jsonb_array_elements_text((select ancestry from given) -> job.task_id)
+            select jsonb_array_elements_text(found.heirs) from found where found.id = job.id
         )
     where job.id = any(array(
         select id
@@ -95,7 +98,7 @@ told as (
            or not coalesce(heralds, '{}') @> array(select jsonb_array_elements_text(heirs))
     ))
 )
-select task_id, set_config('synchronous_commit', 'off', true) from found
+select task_id, awaits, set_config('synchronous_commit', 'off', true) from found
 
 -- name: forget
 -- The row stays for those who read the history; its result goes.

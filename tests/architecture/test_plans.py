@@ -244,7 +244,7 @@ INDEXES = {
     "members": {"finished_jobs_members"},
     "recount": {"jobs_awaits", "jobs_chord"},
     "await": {"jobs_task_id_key", "jobs_pkey"},
-    "await descendants": {"jobs_task_id_key", "jobs_pkey"},
+    "await descendants": {"jobs_task_id_key", "jobs_awaits", "jobs_pkey"},
     "forget": {"finished_jobs_pkey"},
     "store": set(),
     "look": {"jobs_executing", "jobs_chord", "jobs_awaits", "jobs_ready", "jobs_due"},

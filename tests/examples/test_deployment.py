@@ -51,6 +51,9 @@ def test_the_commands_of_a_unit_are_understood(path: Path, tmp_path, monkeypatch
         "from pgtasks import Celery\napp = Celery('shop')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    # Another test may have a program of that name.
+    for name in ("shop", "shop.tasks"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     service = unit(path)["Service"]
     variables = {"OPTIONS": "-Q images -c 4"}
     commands = [

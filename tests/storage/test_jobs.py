@@ -478,6 +478,25 @@ def test_a_job_that_follows_is_awaited_when_its_id_was_left_with_one_before(benc
     assert [note.payload for note in bench.connection.notifies(timeout=0.2)] == ["z", "c"]
 
 
+def test_a_job_that_follows_the_body_of_a_group_is_awaited_by_the_id_of_the_group(
+    bench: Bench,
+):
+    bench.connection.execute('listen "pgtasks.results"')
+    bench.insert(new("member", chord="g"), new("body", awaits="g"))
+    ask = results.await_descendants(["last"], {"last": ["g"]})
+    assert bench.run(ask) == {"body", "g"}
+
+    [member] = bench.claim()
+    bench.ack(member)
+    [body] = bench.claim()
+    assert body.task_id == "body"
+    bench.ack(body, follow_ups=[new("last")])
+    [last] = bench.claim()
+    bench.ack(last)
+
+    assert [note.payload for note in bench.connection.notifies(timeout=0.2)] == ["last"]
+
+
 def test_what_takes_the_place_of_an_awaited_job_is_awaited(bench: Bench):
     bench.insert(new("x"))
     bench.run(results.await_(["x"]))
