@@ -96,6 +96,8 @@ class Notifier:
                 self._listener = _Listener(self)
             if self._listener is not None:
                 self._listener.nudge()
+        # It may be to what the listener hears already, and then it has no news to tell.
+        self.announce()
 
         def unsubscribe() -> None:
             with self._lock:

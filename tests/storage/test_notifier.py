@@ -4,6 +4,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -353,6 +354,29 @@ def test_nothing_is_left_of_a_closed_notifier(database: Database) -> None:
     gc.collect()
 
     assert left() is None
+
+
+def test_who_waits_is_told_of_a_subscription_to_what_is_listened_to_already(
+    notifier: Notifier,
+) -> None:
+    unsubscribe = notifier.subscribe("pgtasks.jobs", Heard())
+    assert notifier.wait_listening(10)
+    unsubscribe()
+    waiting = threading.Event()
+    changed = notifier._changed
+
+    def wait() -> bool:
+        with changed:  # nobody can announce anything before the wait has begun
+            waiting.set()
+            return notifier.wait_listening(60)
+
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(wait)
+        waiting.wait(10)
+        with changed:
+            pass
+        notifier.subscribe("pgtasks.jobs", Heard())
+        assert answer.result(30)
 
 
 def test_a_forked_child_begins_without_subscriptions(
