@@ -47,6 +47,8 @@ def filled_in(line: str, variables: dict[str, str]) -> list[str]:
 def test_the_commands_of_a_unit_are_understood(path: Path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop").mkdir()
+    # A package, or else a module of that name anywhere on the path would go before it.
+    (tmp_path / "shop/__init__.py").touch()
     (tmp_path / "shop/tasks.py").write_text(
         "from pgtasks import Celery\napp = Celery('shop')\n"
     )
